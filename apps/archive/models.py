@@ -1,0 +1,190 @@
+"""Patients, studies, series and instances, and what could not become one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.db import models
+
+from apps.archive.names import format_person_name
+from apps.storage.models import Volume
+from apps.storage.paths import instance_path
+
+if TYPE_CHECKING:
+    from apps.accounts.models import User
+
+
+class Patient(models.Model):
+    """One person as one issuer knows them (PS3.3 C.2.2).
+
+    Without a Patient ID nobody can say that two studies are of one person: then the patient belongs to one study,
+    named by `only_study_uid`, which is empty for everybody else.
+    """
+
+    patient_id = models.CharField(max_length=64, db_collation="C", blank=True)
+    issuer = models.CharField(max_length=64, db_collation="C", default="", blank=True)
+    only_study_uid = models.CharField(max_length=64, db_collation="C", default="", blank=True)
+    name = models.CharField(max_length=400, blank=True, help_text="Component groups separated by = (PS3.5 6.2.1).")
+    name_search = models.CharField(max_length=500, blank=True, editable=False)
+    birth_date = models.DateField(null=True, blank=True)
+    sex = models.CharField(max_length=16, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["issuer", "patient_id", "only_study_uid"], name="patient_identity"),
+            models.CheckConstraint(
+                condition=models.Q(patient_id="") ^ models.Q(only_study_uid=""), name="patient_id_or_only_study"
+            ),
+        ]
+        indexes = [
+            GinIndex(OpClass("name_search", name="gin_trgm_ops"), name="patient_name_search"),
+            models.Index(OpClass("patient_id", name="text_pattern_ops"), name="patient_id_prefix"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Patient {self.pk}"
+
+    @property
+    def display_name(self) -> str:
+        """The name as people read it: "Family, Given"."""
+        return format_person_name(self.name)
+
+
+class StudyQuerySet(models.QuerySet["Study"]):
+    """The only way to studies for views and tasks is `visible_to`."""
+
+    def visible_to(self, user: User) -> StudyQuerySet:
+        """Studies that this user may see; none without the right to see every study (scopes come later)."""
+        return self.all() if user.has_perms(["archive.view_study", "archive.view_every_study"]) else self.none()
+
+
+class Study(models.Model):
+    """One study (PS3.3 C.7.2.1) with the counts that the worklist shows."""
+
+    study_instance_uid = models.CharField(max_length=64, unique=True, db_collation="C")
+    patient = models.ForeignKey(Patient, on_delete=models.PROTECT, related_name="studies")
+    study_date = models.DateField(null=True, blank=True)
+    study_time = models.TimeField(null=True, blank=True)
+    study_id = models.CharField(max_length=64, blank=True)
+    accession_number = models.CharField(max_length=64, blank=True, db_collation="C")
+    description = models.CharField(max_length=256, blank=True)
+    referring_physician = models.CharField(max_length=400, blank=True)
+    institution = models.CharField(max_length=256, blank=True)
+    received_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now_add=True, help_text="When the newest instance was stored.")
+    series_count = models.PositiveIntegerField(default=0)
+    instance_count = models.PositiveIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+
+    objects = StudyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "studies"
+        permissions = [("view_every_study", "Can view the studies of every department")]
+        indexes = [
+            models.Index("patient", models.F("study_date").desc(), name="study_of_patient"),
+            models.Index(models.F("study_date").desc(nulls_last=True), models.F("id").desc(), name="study_newest"),
+            models.Index(OpClass("accession_number", name="text_pattern_ops"), name="study_accession"),
+        ]
+
+    def __str__(self) -> str:
+        return self.study_instance_uid
+
+
+class Series(models.Model):
+    """One series (PS3.3 C.7.3.1)."""
+
+    series_instance_uid = models.CharField(max_length=64, unique=True, db_collation="C")
+    study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="series")
+    modality = models.CharField(max_length=16, blank=True)
+    series_number = models.IntegerField(null=True, blank=True)
+    description = models.CharField(max_length=256, blank=True)
+    body_part = models.CharField(max_length=64, blank=True)
+    calling_ae_title = models.CharField(max_length=16, blank=True, help_text="Who sent its first instance.")
+    instance_count = models.PositiveIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "series"
+        ordering = [models.F("series_number").asc(nulls_last=True), "id"]
+
+    def __str__(self) -> str:
+        return self.series_instance_uid
+
+
+class Instance(models.Model):
+    """One stored SOP Instance; the file store holds its bytes as received (UID: PS3.5 9)."""
+
+    sop_instance_uid = models.CharField(max_length=64, unique=True, db_collation="C")
+    sop_class_uid = models.CharField(max_length=64)
+    transfer_syntax_uid = models.CharField(max_length=64)
+    series = models.ForeignKey(Series, on_delete=models.PROTECT, related_name="instances")
+    instance_number = models.IntegerField(null=True, blank=True)
+    rows = models.PositiveIntegerField(null=True, blank=True)
+    columns = models.PositiveIntegerField(null=True, blank=True)
+    number_of_frames = models.PositiveIntegerField(default=1)
+    volume = models.ForeignKey(Volume, on_delete=models.PROTECT)  # the path follows from the UIDs
+    file_sha256 = models.BinaryField(max_length=32)
+    dataset_sha256 = models.BinaryField(max_length=32)
+    size_bytes = models.PositiveBigIntegerField()
+    received_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = [models.F("instance_number").asc(nulls_last=True), "id"]
+
+    def __str__(self) -> str:
+        return self.sop_instance_uid
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        series = self.series
+        return Path(self.volume.root) / instance_path(
+            series.study.study_instance_uid, series.series_instance_uid, self.sop_instance_uid
+        )
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether there is an image to show (PS3.3 C.7.6.3: Rows and Columns are type 1)."""
+        return bool(self.rows and self.columns)
+
+    def open_file(self) -> BinaryIO:
+        """The stored Part 10 file, open for reading."""
+        return self.path.open("rb")
+
+
+class Conflict(models.Model):
+    """A file that arrived and was kept aside, because storing it would have changed or mixed what is known.
+
+    `held_file` is its name in the quarantine folder. Nothing here describes a person: the file does.
+    """
+
+    class Kind(models.TextChoices):
+        """Why the file was kept aside."""
+
+        UNREADABLE = "unreadable", "Not readable as DICOM"
+        INSTANCE = "instance", "Known SOP Instance UID, other content"
+        STUDY = "study", "Known Study Instance UID, other patient"
+        SERIES = "series", "Known Series Instance UID, other study"
+
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    reason = models.CharField(max_length=300)
+    held_file = models.CharField(max_length=100, unique=True)
+    file_sha256 = models.BinaryField(max_length=32)
+    size_bytes = models.PositiveBigIntegerField()
+    sop_instance_uid = models.CharField(max_length=64, blank=True, db_collation="C", db_index=True)
+    series_instance_uid = models.CharField(max_length=64, blank=True, db_collation="C")
+    study_instance_uid = models.CharField(max_length=64, blank=True, db_collation="C")
+    calling_ae_title = models.CharField(max_length=16, blank=True)
+    received_at = models.DateTimeField(auto_now_add=True)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["file_sha256"], name="conflict_once_per_content")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.sop_instance_uid or self.held_file}"

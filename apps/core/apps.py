@@ -1,0 +1,9 @@
+"""Tells Django of this app."""
+
+from django.apps import AppConfig
+
+
+class CoreConfig(AppConfig):
+    """The app's name; nothing happens at start."""
+
+    name = "apps.core"

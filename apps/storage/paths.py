@@ -1,0 +1,21 @@
+"""Paths made of UIDs: no PHI, and no UID becomes a path unchecked. Plain Python."""
+
+import re
+from hashlib import sha256
+from pathlib import PurePosixPath
+
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+def safe_uid(uid: str) -> str:
+    """The UID itself where it is 1 to 64 of [0-9.] (PS3.5 9) and not only dots, else "x" and 40 hex digits of its hash."""
+    if _UID.fullmatch(uid) and uid.strip("."):
+        return uid
+    return "x" + sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def instance_path(study_uid: str, series_uid: str, sop_uid: str) -> PurePosixPath:
+    """`aa/bb/study/series/sop.dcm` below a volume's root; aa and bb spread studies over 65,536 folders."""
+    digest = sha256(study_uid.encode("utf-8", "surrogateescape")).hexdigest()
+    folder = PurePosixPath(digest[:2], digest[2:4], safe_uid(study_uid), safe_uid(series_uid))
+    return folder / f"{safe_uid(sop_uid)}.dcm"
