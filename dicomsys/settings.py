@@ -205,7 +205,7 @@ if _tabler is None or _tabler.origin is None:
 STATICFILES_DIRS = [("tabler", Path(_tabler.origin).parent / "static" / "vendor" / "tabler")]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},  # nothing is stored through Django
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "apps.portal.staticfiles.HashedStaticFilesStorage"},
 }
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
