@@ -1,0 +1,46 @@
+"""The queues: declared once by `manage.py declare_queues`, checked by every worker before it starts."""
+
+from celery import current_app
+from kombu import Connection, Exchange, Queue
+
+from apps.core.errors import PermanentError
+
+DEAD_EXCHANGE = Exchange("dicomsys.dead", type="topic")
+DEAD_QUEUE = Queue("dicomsys.dead", DEAD_EXCHANGE, routing_key="#", queue_arguments={"x-queue-type": "quorum"})
+CONNECT_TIMEOUT_S = 5
+
+
+class QueueMissingError(PermanentError):
+    """A queue that must exist before the first worker does not."""
+
+
+def open_broker() -> Connection:
+    """A connection to the broker; the caller closes it."""
+    return current_app.connection_for_write(connect_timeout=CONNECT_TIMEOUT_S)
+
+
+def all_queues() -> list[Queue]:
+    """The dead-letter queue first, then the work queues."""
+    return [DEAD_QUEUE, *current_app.conf.task_queues]
+
+
+def declare_queues() -> list[str]:
+    """Declare every exchange and queue; those that exist stay as they are. Returns the queues' names."""
+    with open_broker() as connection, connection.channel() as channel:
+        for queue in all_queues():
+            queue(channel).declare()
+    return [queue.name for queue in all_queues()]
+
+
+def count_messages() -> dict[str, int]:
+    """How many messages wait in each queue. Raises QueueMissingError, naming the first queue that is missing."""
+    counts = {}
+    with open_broker() as connection:
+        for queue in all_queues():
+            channel = connection.channel()
+            try:
+                counts[queue.name] = queue(channel).queue_declare(passive=True).message_count
+            except connection.channel_errors as error:
+                raise QueueMissingError(f"queue {queue.name} is missing: run `manage.py declare_queues`") from error
+            channel.close()
+    return counts
