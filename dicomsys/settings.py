@@ -11,6 +11,7 @@ from kombu import Exchange, Queue
 
 from apps.core.queue import QUEUE_NAMES
 from apps.core.secrets import open_keyring, read_secret
+from dicomsys.schedule import DEFAULT_SCHEDULE  # noqa: F401  a setting
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

@@ -10,6 +10,7 @@ RUN_RETRIEVE = "transfer.run_retrieve"
 DRAIN_PRINTER = "printing.drain_printer"
 SEND_DUE_WORK = "maintenance.send_due_work"
 SWEEP_SPOOL = "maintenance.sweep_spool"
+PRUNE_OUTBOX = "maintenance.prune_outbox"
 
 
 def enqueue(task_name: str, *keys: int | str) -> None:

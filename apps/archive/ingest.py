@@ -1,0 +1,272 @@
+"""From a closed spool batch to rows and stored files: the whole story, in order.
+
+Run twice, side by side, or killed anywhere, it ends in the same state: the spool entry lives until the commit, files
+are linked and never overwritten, and every insert leaves what is there.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from django.conf import settings
+from django.db import DataError, transaction
+
+from apps.archive.compare import same_content
+from apps.archive.header import Header, UnreadableError, read_header
+from apps.archive.models import Conflict, Instance
+from apps.archive.upsert import fetch, insert_instances, patient_key, upsert_patients, upsert_series, upsert_studies
+from apps.core.leader import lock_key
+from apps.storage.durable import sync_folder
+from apps.storage.files import Adopted, adopt, keep_aside, writable_volume
+from apps.storage.models import Volume
+from apps.storage.paths import instance_path
+from apps.storage.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(Enum):
+    """What became of one file."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """One file of a batch, what became of it, and why where that is a question."""
+
+    path: Path
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    path: Path
+    header: Header
+
+
+def store_batch(name: str) -> list[Ingested]:
+    """Store one closed batch. Empty when another worker has it, or when it is done already.
+
+    Raises OSError or RetryableError when the store cannot take it now: then nothing changed and the spool sweep asks
+    again.
+    """
+    spool = Spool(settings.SPOOL_DIR)
+    try:
+        results = _store_locked(spool, name, spool.files(name))
+    except DataError:
+        logger.exception("batch %s: the database refused a value, storing its files one by one", name)
+        results = [result for path in spool.files(name) for result in _store_alone(spool, name, path)]
+    if results:
+        counts = Counter(result.outcome.value for result in results)
+        logger.info("batch %s: %s", name, ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
+    return results
+
+
+def _store_locked(spool: Spool, name: str, paths: list[Path]) -> list[Ingested]:
+    with transaction.atomic():
+        if not _try_lock(name):
+            return []
+        results = _store_files([path for path in paths if path.exists()])
+    spool.remove(name, paths)
+    return results
+
+
+def _store_alone(spool: Spool, name: str, path: Path) -> list[Ingested]:
+    try:
+        return _store_locked(spool, name, [path])
+    except DataError:
+        with transaction.atomic():
+            result = _hold(path, Conflict.Kind.UNREADABLE, "a value in its header does not fit the database")
+        spool.remove(name, [path])
+        return [result]
+
+
+def _try_lock(name: str) -> bool:
+    return bool(fetch("SELECT pg_try_advisory_xact_lock(%s::bigint)", [lock_key(f"batch {name}")])[0][0])
+
+
+def _store_files(paths: list[Path]) -> list[Ingested]:
+    results: list[Ingested] = []
+    waiting: list[_Item] = []
+    for path in paths:
+        try:
+            waiting.append(_Item(path, read_header(path)))
+        except UnreadableError as error:
+            results.append(_hold(path, Conflict.Kind.UNREADABLE, str(error)))
+    while waiting:  # one turn stores every new UID; a UID met again, or won by another worker, takes a further turn
+        settled, waiting = _store_round(waiting)
+        results += settled
+    return results
+
+
+def _store_round(items: list[_Item]) -> tuple[list[Ingested], list[_Item]]:
+    """Settle what is known, store one file of each new SOP Instance UID; returns (settled, to be looked at again)."""
+    settled, unknown = _settle_known(items)
+    first: dict[str, _Item] = {}
+    again: list[_Item] = []
+    for item in unknown:
+        if first.setdefault(item.header.sop_instance_uid, item) is not item:
+            again.append(item)
+    stored, lost = _store_new(list(first.values()))
+    return settled + stored, again + lost
+
+
+def _settle_known(items: list[_Item]) -> tuple[list[Ingested], list[_Item]]:
+    known = _known_instances(item.header.sop_instance_uid for item in items)
+    settled, unknown = [], []
+    for item in items:
+        instance = known.get(item.header.sop_instance_uid)
+        if instance is None:
+            unknown.append(item)
+        elif _is_same(item, instance):
+            settled.append(Ingested(item.path, Outcome.DUPLICATE))
+        else:
+            settled.append(_hold_item(item, Conflict.Kind.INSTANCE, "this SOP Instance UID is stored with other content"))
+    return settled, unknown
+
+
+def _known_instances(uids: Iterable[str]) -> dict[str, Instance]:
+    rows = Instance.objects.filter(sop_instance_uid__in=list(uids)).select_related("series__study", "volume")
+    return {row.sop_instance_uid: row for row in rows}
+
+
+def _is_same(item: _Item, instance: Instance) -> bool:
+    return bytes(instance.dataset_sha256) == item.header.dataset_sha256 or same_content(item.path, instance.path)
+
+
+def _store_new(items: list[_Item]) -> tuple[list[Ingested], list[_Item]]:
+    settled, fitting = _refuse_misplaced(items)
+    if not fitting:
+        return settled, []
+    patients = upsert_patients(item.header for item in fitting)
+    studies = upsert_studies((item.header for item in fitting), patients)
+    fits, others = _split(fitting, lambda h: studies[h.study_instance_uid][1] == patients[patient_key(h)])
+    settled += [_hold_item(item, Conflict.Kind.STUDY, _OTHER_PATIENT) for item in others]
+    series = upsert_series((item.header for item in fits), studies) if fits else {}
+    fits, others = _split(fits, lambda h: series[h.series_instance_uid][1] == studies[h.study_instance_uid][0])
+    settled += [_hold_item(item, Conflict.Kind.SERIES, _OTHER_STUDY) for item in others]
+    stored, lost = _store_instances(fits, series)
+    return settled + stored, lost
+
+
+_OTHER_PATIENT = "this Study Instance UID belongs to another patient"
+_OTHER_STUDY = "this Series Instance UID belongs to another study"
+
+
+def _refuse_misplaced(items: list[_Item]) -> tuple[list[Ingested], list[_Item]]:
+    """Keep aside what would join a known study of another patient or a known series of another study.
+
+    The same is true again after the inserts, where it holds against workers side by side; asking first only spares the
+    tables a patient or a study without images.
+    """
+    studies = {
+        uid: (issuer, patient_id, only_study)
+        for uid, issuer, patient_id, only_study in fetch(
+            "SELECT s.study_instance_uid, p.issuer, p.patient_id, p.only_study_uid FROM archive_study s"
+            " JOIN archive_patient p ON p.id = s.patient_id WHERE s.study_instance_uid = ANY(%s::text[])",
+            [sorted({item.header.study_instance_uid for item in items})],
+        )
+    }
+    series = dict(
+        fetch(
+            "SELECT r.series_instance_uid, s.study_instance_uid FROM archive_series r"
+            " JOIN archive_study s ON s.id = r.study_id WHERE r.series_instance_uid = ANY(%s::text[])",
+            [sorted({item.header.series_instance_uid for item in items})],
+        )
+    )
+    fits, others = _split(items, lambda h: studies.get(h.study_instance_uid, patient_key(h)) == patient_key(h))
+    settled = [_hold_item(item, Conflict.Kind.STUDY, _OTHER_PATIENT) for item in others]
+    fits, others = _split(fits, lambda h: series.get(h.series_instance_uid, h.study_instance_uid) == h.study_instance_uid)
+    return settled + [_hold_item(item, Conflict.Kind.SERIES, _OTHER_STUDY) for item in others], fits
+
+
+def _store_instances(items: list[_Item], series: dict[str, tuple[int, int]]) -> tuple[list[Ingested], list[_Item]]:
+    if not items:
+        return [], []
+    volume = writable_volume()
+    settled: list[Ingested] = []
+    adopted: list[tuple[_Item, Adopted]] = []
+    for item in items:
+        found = adopt(item.path, _target(volume, item.header))
+        if found is Adopted.OCCUPIED:
+            reason = "the store holds other content under this SOP Instance UID"
+            settled.append(_hold_item(item, Conflict.Kind.INSTANCE, reason))
+        else:
+            adopted.append((item, found))
+    for folder in sorted({_target(volume, item.header).parent for item, _ in adopted}):
+        sync_folder(folder)
+    inserted = insert_instances((item.header for item, _ in adopted), series, volume.pk)
+    stored, lost = _split([item for item, _ in adopted], lambda h: h.sop_instance_uid in inserted)
+    _unlink_strays(volume, [item for item, found in adopted if found is Adopted.NEW and item in lost])
+    return settled + [Ingested(item.path, Outcome.STORED) for item in stored], lost
+
+
+def _unlink_strays(volume: Volume, lost: list[_Item]) -> None:
+    """Another worker stored the same UID first: our new link goes, unless it is the very file that worker stored."""
+    winners = _known_instances(item.header.sop_instance_uid for item in lost)
+    for item in lost:
+        target = _target(volume, item.header)
+        winner = winners.get(item.header.sop_instance_uid)
+        if winner is not None and winner.path != target:
+            target.unlink(missing_ok=True)
+
+
+def _target(volume: Volume, header: Header) -> Path:
+    return Path(volume.root) / instance_path(
+        header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+    )
+
+
+def _split(items: list[_Item], holds: Callable[[Header], bool]) -> tuple[list[_Item], list[_Item]]:
+    fits, others = [], []
+    for item in items:
+        (fits if holds(item.header) else others).append(item)
+    return fits, others
+
+
+def _hold_item(item: _Item, kind: Conflict.Kind, reason: str) -> Ingested:
+    header = item.header
+    row = Conflict(
+        kind=kind,
+        reason=reason,
+        file_sha256=header.file_sha256,
+        sop_instance_uid=header.sop_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        study_instance_uid=header.study_instance_uid,
+        calling_ae_title=header.calling_ae_title,
+    )
+    return _keep(item.path, row, Outcome.CONFLICT)
+
+
+def _hold(path: Path, kind: Conflict.Kind, reason: str) -> Ingested:
+    with path.open("rb") as file:
+        row = Conflict(kind=kind, reason=reason[:300], file_sha256=_digest(file))
+    return _keep(path, row, Outcome.UNREADABLE)
+
+
+def _digest(file: BinaryIO) -> bytes:
+    digest = sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.digest()
+
+
+def _keep(path: Path, row: Conflict, outcome: Outcome) -> Ingested:
+    """Keep the file aside under its digest: the same file sent again adds nothing."""
+    row.held_file = f"{bytes(row.file_sha256).hex()}.dcm"
+    row.size_bytes = path.stat().st_size
+    keep_aside(path, row.held_file)
+    Conflict.objects.bulk_create([row], ignore_conflicts=True)
+    logger.warning("kept aside as %s: %s", row.kind, row.reason)
+    return Ingested(path, outcome, row.reason)
+

@@ -1,0 +1,202 @@
+"""The set-based statements of ingest: one round trip a table, whatever the size of the batch.
+
+Every statement takes its rows sorted by key and leaves existing rows as they are, so that workers who store into the
+same study wait for each other and never deadlock.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.db import connection
+
+from apps.archive.header import Header
+from apps.archive.names import search_key
+
+PatientKey = tuple[str, str, str]  # issuer, Patient ID, Study UID where there is no Patient ID
+
+
+def patient_key(header: Header) -> PatientKey:
+    """Who the data set says it is of; without a Patient ID a patient of its own for the study."""
+    if header.patient_id:
+        return header.issuer, header.patient_id, ""
+    return "", "", header.study_instance_uid
+
+
+def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """All rows of one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall()
+
+
+def upsert_patients(headers: Iterable[Header]) -> dict[PatientKey, int]:
+    """Primary keys of the patients named by these headers; new ones are made from the first header of each."""
+    first = _first_by(headers, patient_key)
+    keys = sorted(first)
+    names = [first[key].patient_name for key in keys]
+    _insert(
+        "archive_patient (issuer, patient_id, only_study_uid, name, name_search, birth_date, sex)",
+        "text text text text text date text",
+        [
+            *_columns(keys, 3),
+            names,
+            [search_key(name)[:500] for name in names],
+            [first[key].birth_date for key in keys],
+            [first[key].sex for key in keys],
+        ],
+        order="1, 2, 3",
+        conflict="(issuer, patient_id, only_study_uid)",
+        now=("created_at",),
+    )
+    rows = fetch(
+        "SELECT issuer, patient_id, only_study_uid, id FROM archive_patient"
+        " WHERE (issuer, patient_id, only_study_uid) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))",
+        _columns(keys, 3),
+    )
+    return {(issuer, patient_id, study): pk for issuer, patient_id, study, pk in rows}
+
+
+def upsert_studies(headers: Iterable[Header], patients: dict[PatientKey, int]) -> dict[str, tuple[int, int]]:
+    """Study Instance UID → (primary key, the patient's primary key) of these headers' studies."""
+    first = _first_by(headers, lambda header: header.study_instance_uid)
+    uids = sorted(first)
+    ordered = [first[uid] for uid in uids]
+    _insert(
+        "archive_study (study_instance_uid, patient_id, study_date, study_time, study_id, accession_number,"
+        " description, referring_physician, institution)",
+        "text bigint date time text text text text text",
+        [
+            uids,
+            [patients[patient_key(header)] for header in ordered],
+            [header.study_date for header in ordered],
+            [header.study_time for header in ordered],
+            [header.study_id for header in ordered],
+            [header.accession_number for header in ordered],
+            [header.study_description for header in ordered],
+            [header.referring_physician for header in ordered],
+            [header.institution for header in ordered],
+        ],
+        order="1",
+        conflict="(study_instance_uid)",
+        now=("received_at", "updated_at"),
+        zero=("series_count", "instance_count", "size_bytes"),
+    )
+    rows = fetch(
+        "SELECT study_instance_uid, id, patient_id FROM archive_study WHERE study_instance_uid = ANY(%s::text[])", [uids]
+    )
+    return {uid: (pk, patient) for uid, pk, patient in rows}
+
+
+def upsert_series(headers: Iterable[Header], studies: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Series Instance UID → (primary key, the study's primary key) of these headers' series."""
+    first = _first_by(headers, lambda header: header.series_instance_uid)
+    uids = sorted(first)
+    ordered = [first[uid] for uid in uids]
+    _insert(
+        "archive_series (series_instance_uid, study_id, modality, series_number, description, body_part,"
+        " calling_ae_title)",
+        "text bigint text int text text text",
+        [
+            uids,
+            [studies[header.study_instance_uid][0] for header in ordered],
+            [header.modality for header in ordered],
+            [header.series_number for header in ordered],
+            [header.series_description for header in ordered],
+            [header.body_part for header in ordered],
+            [header.calling_ae_title for header in ordered],
+        ],
+        order="1",
+        conflict="(series_instance_uid)",
+        zero=("instance_count", "size_bytes"),
+    )
+    rows = fetch(
+        "SELECT series_instance_uid, id, study_id FROM archive_series WHERE series_instance_uid = ANY(%s::text[])", [uids]
+    )
+    return {uid: (pk, study) for uid, pk, study in rows}
+
+
+_INSERT_INSTANCES = """
+WITH incoming AS (
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::int[], %s::int[], %s::int[], %s::int[],
+                         %s::bytea[], %s::bytea[], %s::bigint[])
+    AS t (sop_instance_uid, sop_class_uid, transfer_syntax_uid, series_id, instance_number, rows, columns,
+          number_of_frames, file_sha256, dataset_sha256, size_bytes)
+), inserted AS (
+    INSERT INTO archive_instance (sop_instance_uid, sop_class_uid, transfer_syntax_uid, series_id, instance_number,
+        rows, columns, number_of_frames, file_sha256, dataset_sha256, size_bytes, volume_id, received_at)
+    SELECT incoming.*, %s::bigint, now() FROM incoming ORDER BY sop_instance_uid
+    ON CONFLICT (sop_instance_uid) DO NOTHING
+    RETURNING sop_instance_uid, series_id, size_bytes
+), added AS (
+    SELECT series_id, count(*) AS instances, sum(size_bytes) AS bytes FROM inserted GROUP BY series_id
+), counted_series AS (
+    UPDATE archive_series AS s
+    SET instance_count = s.instance_count + added.instances, size_bytes = s.size_bytes + added.bytes
+    FROM added WHERE s.id = added.series_id
+    RETURNING s.study_id, added.instances, added.bytes, (s.instance_count = added.instances)::int AS is_first
+), counted_studies AS (
+    UPDATE archive_study AS s
+    SET instance_count = s.instance_count + c.instances, size_bytes = s.size_bytes + c.bytes,
+        series_count = s.series_count + c.series, updated_at = now()
+    FROM (SELECT study_id, sum(instances) AS instances, sum(bytes) AS bytes, sum(is_first) AS series
+          FROM counted_series GROUP BY study_id) AS c
+    WHERE s.id = c.study_id
+)
+SELECT sop_instance_uid FROM inserted
+"""
+
+
+def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int]], volume_id: int) -> set[str]:
+    """Insert new instances and add to the counters what was really inserted; returns the SOP Instance UIDs of those.
+
+    The studies' rows are locked first, in order of key, because the counters of several are changed at once.
+    """
+    ordered = sorted(headers, key=lambda header: header.sop_instance_uid)
+    study_ids = sorted({series[header.series_instance_uid][1] for header in ordered})
+    fetch("SELECT id FROM archive_study WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE", [study_ids])
+    columns: list[list[Any]] = [
+        [header.sop_instance_uid for header in ordered],
+        [header.sop_class_uid for header in ordered],
+        [header.transfer_syntax_uid for header in ordered],
+        [series[header.series_instance_uid][0] for header in ordered],
+        [header.instance_number for header in ordered],
+        [header.rows for header in ordered],
+        [header.columns for header in ordered],
+        [header.number_of_frames for header in ordered],
+        [header.file_sha256 for header in ordered],
+        [header.dataset_sha256 for header in ordered],
+        [header.size_bytes for header in ordered],
+    ]
+    return {uid for (uid,) in fetch(_INSERT_INSTANCES, [*columns, volume_id])}
+
+
+def _insert(
+    table: str,
+    types: str,
+    columns: list[Any],
+    order: str,
+    conflict: str,
+    now: tuple[str, ...] = (),
+    zero: tuple[str, ...] = (),
+) -> None:
+    """INSERT … SELECT unnest(…) … ON CONFLICT DO NOTHING; the words are this module's own, the values are bound."""
+    head = ", ".join((table.removesuffix(")"), *now, *zero)) + ")"
+    constants = ", now()" * len(now) + ", 0" * len(zero)
+    arrays = ", ".join(f"%s::{kind}[]" for kind in types.split())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {head} SELECT t.*{constants} FROM unnest({arrays}) AS t ORDER BY {order}"  # noqa: S608
+            f" ON CONFLICT {conflict} DO NOTHING",
+            columns,
+        )
+
+
+def _first_by(headers: Iterable[Header], key: Any) -> dict[Any, Header]:
+    first: dict[Any, Header] = {}
+    for header in headers:
+        first.setdefault(key(header), header)
+    return first
+
+
+def _columns(rows: Sequence[tuple[str, ...]], width: int) -> list[list[str]]:
+    return [[row[column] for row in rows] for column in range(width)]

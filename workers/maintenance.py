@@ -1,0 +1,38 @@
+"""The maintenance queue: what beat asks for."""
+
+from datetime import timedelta
+
+from celery import current_app, shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from apps.core.models import Outbox
+from apps.core.queue import PRUNE_OUTBOX, SEND_DUE_WORK, STORE_BATCH, SWEEP_SPOOL
+from apps.printing.services import enqueue_due_work as enqueue_due_prints
+from apps.storage.spool import Spool
+from apps.transfer.retrieve import enqueue_due_work as enqueue_due_retrieves
+
+SWEEP_AGE_S = 15.0
+SENT_ROWS_KEPT = timedelta(days=7)
+
+
+@shared_task(name=SEND_DUE_WORK)
+def send_due_work() -> None:
+    """Ask again for what waits for its next attempt or was left by a worker that died."""
+    enqueue_due_prints()
+    enqueue_due_retrieves()
+
+
+@shared_task(name=SWEEP_SPOOL)
+def sweep_spool() -> None:
+    """Close the batches of receivers that died, and ask for every closed batch that nobody took within 15 s."""
+    spool = Spool(settings.SPOOL_DIR)
+    abandoned = spool.close_abandoned()
+    for name in dict.fromkeys([*abandoned, *spool.closed_batches(older_than_s=SWEEP_AGE_S)]):
+        current_app.send_task(STORE_BATCH, args=[name])
+
+
+@shared_task(name=PRUNE_OUTBOX)
+def prune_outbox() -> None:
+    """Remove rows that were published more than a week ago."""
+    Outbox.objects.filter(sent_at__lt=timezone.now() - SENT_ROWS_KEPT).delete()
