@@ -31,7 +31,7 @@ MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 UID_LENGTH = 64  # PS3.5 9.1, and the width of the columns
 
-_FIRST_READ = 64 * 1024
+_FIRST_READ = 32 * 1024
 _NEXT_READ = 256 * 1024
 _PARSED_BYTES = 32 * 1024 * 1024  # a header that is longer is no header
 _META_BYTES = 1024 * 1024
@@ -65,8 +65,9 @@ _UIDS = {
 _META_SOP_CLASS, _META_SOP_INSTANCE, _META_TRANSFER_SYNTAX, _META_SOURCE_AE = 0x0002, 0x0003, 0x0010, 0x0016
 _META_UIDS = {_SOP_CLASS: _META_SOP_CLASS, _SOP_INSTANCE: _META_SOP_INSTANCE}
 
-_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # a 32-bit length (PS3.5 7.1.2)
-_VRS = _LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_SHORT_VRS = b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
+_LONG_VRS = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
+_IS_LONG = dict.fromkeys(_SHORT_VRS, False) | dict.fromkeys(_LONG_VRS, True)  # a 32-bit length (PS3.5 7.1.2)
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6})\d*)?)?)?", re.ASCII)
 _INTEGER = re.compile(r"([+-]?\d{1,12})(?:\.0*)?", re.ASCII)
@@ -213,7 +214,7 @@ def _read_meta(source: _Source) -> tuple[dict[int, bytes], int]:
         except StructError:
             if source.size > _META_BYTES or not source.advance(0, in_dataset=False):
                 break
-        except _OddError:
+        except KeyError:  # an unknown VR
             break
     return _scan_meta_with_pydicom(source.window, start)
 
@@ -233,11 +234,9 @@ def _scan_meta(window: bytes, at: int) -> tuple[dict[int, bytes], int]:
             return meta, at
         start = at
         at += 8
-        if vr in _LONG_VRS:
+        if _IS_LONG[vr]:
             (length,) = _LITTLE.long(window, at)
             at += 4
-        elif vr not in _VRS:
-            raise _OddError("unknown VR in the file meta information")
         at += length
         if at > len(window):
             raise StructError
@@ -272,7 +271,7 @@ class _Order(NamedTuple):
 
 
 def _order(sign: str) -> _Order:
-    return _Order(*(Struct(sign + layout).unpack_from for layout in ("HH2sH", "HHL", "L")))  # type: ignore[arg-type]
+    return _Order(*(Struct(sign + layout).unpack_from for layout in ("HH2sH", "HHL", "L")))
 
 
 _LITTLE, _BIG = _order("<"), _order(">")
@@ -357,11 +356,9 @@ def _scan(window: bytes, at: int, before: int, form: _Form, found: dict[int, byt
             else:
                 group, element, vr, length = explicit_at(window, at)
                 at += 8
-                if vr in _LONG_VRS:
+                if _IS_LONG[vr]:
                     (length,) = long_at(window, at)
                     at += 4
-                elif vr not in _VRS:
-                    raise _OddError("unknown VR")
             tag = group << 16 | element
             if tag > _LAST:
                 return None
@@ -381,6 +378,8 @@ def _scan(window: bytes, at: int, before: int, form: _Form, found: dict[int, byt
             before = tag
     except StructError:
         return start, before
+    except KeyError as error:
+        raise _OddError("unknown VR") from error
 
 
 def _skip_items(window: bytes, at: int, implicit: bool, little: bool, depth: int) -> int:
@@ -409,12 +408,10 @@ def _skip_item(window: bytes, at: int, implicit: bool, order: _Order, depth: int
         inner = implicit
         if not implicit:
             _, _, vr, length = order.explicit(window, at - 8)
-            if vr in _LONG_VRS:
+            if _IS_LONG[vr]:
                 (length,) = order.long(window, at)
                 at += 4
                 inner = vr == b"UN"  # its items are implicit (PS3.5 6.2.2 note 2)
-            elif vr not in _VRS:
-                raise _OddError("unknown VR")
         at = _skip_items(window, at, inner, order is _LITTLE, depth + 1) if length == _UNDEFINED else at + length
 
 
@@ -454,10 +451,10 @@ def _header(found: dict[int, bytes], meta: dict[int, bytes], form: _Form, offset
     encoding = encoding_of(found.get(_CHARSET, b""))
 
     def text(tag: int, width: int) -> str:
-        return _text(found.get(tag, b""), encoding)[:width]
+        return _text(found.get(tag), encoding)[:width]
 
     def name(tag: int) -> str:
-        return _text(found.get(tag, b""), encoding, PERSON_NAME_DELIMITERS).rstrip("=")[:400]
+        return _text(found.get(tag), encoding, PERSON_NAME_DELIMITERS).rstrip("=")[:400]
 
     dataset_sha256, file_sha256 = source.digests()
     return Header(
@@ -466,8 +463,8 @@ def _header(found: dict[int, bytes], meta: dict[int, bytes], form: _Form, offset
         transfer_syntax_uid=form.transfer_syntax_uid,
         study_instance_uid=uids[_STUDY],
         series_instance_uid=uids[_SERIES],
-        patient_id=_identity(_text(found.get(_PATIENT_ID, b""), encoding)),
-        issuer=_identity(_text(found.get(_ISSUER, b""), encoding)),
+        patient_id=_identity(_text(found.get(_PATIENT_ID), encoding)),
+        issuer=_identity(_text(found.get(_ISSUER), encoding)),
         patient_name=name(_NAME),
         birth_date=_date(found.get(_BIRTH_DATE)),
         sex=text(_SEX, 16),
@@ -486,7 +483,7 @@ def _header(found: dict[int, bytes], meta: dict[int, bytes], form: _Form, offset
         rows=_binary(found.get(_ROWS), form.little),
         columns=_binary(found.get(_COLUMNS), form.little),
         number_of_frames=max(1, _integer(found.get(_FRAMES)) or 1),
-        calling_ae_title=_text(meta.get(_META_SOURCE_AE, b""), None)[:16],
+        calling_ae_title=_text(meta.get(_META_SOURCE_AE), None)[:16],
         dataset_offset=offset,
         dataset_sha256=dataset_sha256,
         file_sha256=file_sha256,
@@ -505,14 +502,19 @@ def _needed_uids(found: dict[int, bytes], meta: dict[int, bytes]) -> dict[int, s
 
 
 def _uid(raw: bytes, name: str) -> str:
-    uid = _CONTROLS.sub("", raw.decode("latin-1")).strip()
+    uid = _clean(raw.decode("latin-1"))
     if len(uid) > UID_LENGTH:
         raise UnreadableError(f"{name} is longer than {UID_LENGTH} characters")
     return uid
 
 
-def _text(raw: bytes, encoding: str | None, delimiters: re.Pattern[bytes] = TEXT_DELIMITERS) -> str:
-    text = decode_text(raw, encoding, delimiters).strip(" \0")
+def _text(raw: bytes | None, encoding: str | None, delimiters: re.Pattern[bytes] = TEXT_DELIMITERS) -> str:
+    return _clean(decode_text(raw, encoding, delimiters)) if raw else ""
+
+
+def _clean(text: str) -> str:
+    """Without padding and without characters that no page shows and no database takes."""
+    text = text.strip(" \0")
     return text if text.isprintable() else _CONTROLS.sub("", text).strip()
 
 
