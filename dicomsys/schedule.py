@@ -1,4 +1,4 @@
-"""The default schedule: what beat asks for, and how often in seconds. An administrator's changes win (see `prepare`)."""
+"""The default schedule: what beat asks for, and how often in seconds. What an administrator changed stays."""
 
 from apps.core.queue import PRUNE_OUTBOX, SEND_DUE_WORK, SWEEP_SPOOL
 

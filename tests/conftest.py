@@ -13,7 +13,13 @@ from apps.core.secrets import read_secret
 
 OWNER = "dicomsys_owner"
 # Made by migrations and fixtures, the same for every test: never emptied.
-REFERENCE_TABLES = {"django_migrations", "django_content_type", "auth_permission", "auth_group", "auth_group_permissions"}
+REFERENCE_TABLES = {
+    "django_migrations",
+    "django_content_type",
+    "auth_permission",
+    "auth_group",
+    "auth_group_permissions",
+}
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +27,12 @@ def django_db_setup(django_db_blocker) -> Iterator[None]:
     """The test database: created and migrated by the owner, used by the application role, dropped by the owner."""
     name = f"test_{settings.DATABASES['default']['NAME']}_{os.getpid()}"
     application = connection.settings_dict
-    owner = {**application, "USER": OWNER, "PASSWORD": read_secret(f"database-{OWNER}"), "TEST": {**application["TEST"], "NAME": name}}
+    owner = {
+        **application,
+        "USER": OWNER,
+        "PASSWORD": read_secret(f"database-{OWNER}"),
+        "TEST": {**application["TEST"], "NAME": name},
+    }
     with django_db_blocker.unblock():
         connection.settings_dict = owner
         drop_abandoned_databases()
@@ -55,7 +66,9 @@ def empty_tables(self) -> None:
     try:
         tables = set(connection.introspection.table_names()) - REFERENCE_TABLES
         with connection.cursor() as cursor:
-            cursor.execute("TRUNCATE " + ", ".join(f'"{table}"' for table in sorted(tables)) + " RESTART IDENTITY CASCADE")
+            cursor.execute(
+                "TRUNCATE " + ", ".join(f'"{table}"' for table in sorted(tables)) + " RESTART IDENTITY CASCADE"
+            )
     finally:
         connection.close()
         connection.settings_dict = original

@@ -131,7 +131,9 @@ def _settle_known(items: list[_Item]) -> tuple[list[Ingested], list[_Item]]:
         elif _is_same(item, instance):
             settled.append(Ingested(item.path, Outcome.DUPLICATE))
         else:
-            settled.append(_hold_item(item, Conflict.Kind.INSTANCE, "this SOP Instance UID is stored with other content"))
+            settled.append(
+                _hold_item(item, Conflict.Kind.INSTANCE, "this SOP Instance UID is stored with other content")
+            )
     return settled, unknown
 
 
@@ -186,7 +188,9 @@ def _refuse_misplaced(items: list[_Item]) -> tuple[list[Ingested], list[_Item]]:
     )
     fits, others = _split(items, lambda h: studies.get(h.study_instance_uid, patient_key(h)) == patient_key(h))
     settled = [_hold_item(item, Conflict.Kind.STUDY, _OTHER_PATIENT) for item in others]
-    fits, others = _split(fits, lambda h: series.get(h.series_instance_uid, h.study_instance_uid) == h.study_instance_uid)
+    fits, others = _split(
+        fits, lambda h: series.get(h.series_instance_uid, h.study_instance_uid) == h.study_instance_uid
+    )
     return settled + [_hold_item(item, Conflict.Kind.SERIES, _OTHER_STUDY) for item in others], fits
 
 
@@ -269,4 +273,3 @@ def _keep(path: Path, row: Conflict, outcome: Outcome) -> Ingested:
     Conflict.objects.bulk_create([row], ignore_conflicts=True)
     logger.warning("kept aside as %s: %s", row.kind, row.reason)
     return Ingested(path, outcome, row.reason)
-

@@ -82,7 +82,8 @@ def upsert_studies(headers: Iterable[Header], patients: dict[PatientKey, int]) -
         zero=("series_count", "instance_count", "size_bytes"),
     )
     rows = fetch(
-        "SELECT study_instance_uid, id, patient_id FROM archive_study WHERE study_instance_uid = ANY(%s::text[])", [uids]
+        "SELECT study_instance_uid, id, patient_id FROM archive_study WHERE study_instance_uid = ANY(%s::text[])",
+        [uids],
     )
     return {uid: (pk, patient) for uid, pk, patient in rows}
 
@@ -110,7 +111,8 @@ def upsert_series(headers: Iterable[Header], studies: dict[str, tuple[int, int]]
         zero=("instance_count", "size_bytes"),
     )
     rows = fetch(
-        "SELECT series_instance_uid, id, study_id FROM archive_series WHERE series_instance_uid = ANY(%s::text[])", [uids]
+        "SELECT series_instance_uid, id, study_id FROM archive_series WHERE series_instance_uid = ANY(%s::text[])",
+        [uids],
     )
     return {uid: (pk, study) for uid, pk, study in rows}
 

@@ -16,7 +16,9 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[Ch
         return []
     found: list[CheckMessage] = []
     with connection.cursor() as cursor:
-        cursor.execute("SELECT ssl, current_setting('log_parameter_max_length') FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        cursor.execute(
+            "SELECT ssl, current_setting('log_parameter_max_length') FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        )
         encrypted, parameter_length = cursor.fetchone()
         cursor.execute("SELECT current_setting('server_version_num')::int")
         version = divmod(cursor.fetchone()[0], 10000)

@@ -8,7 +8,7 @@ from django.core.serializers.base import DeserializedObject
 
 
 def load_missing(name: str) -> int:
-    """Save the objects of fixtures/<name>.json that do not exist yet; returns how many. Existing ones stay as they are."""
+    """Save the objects of fixtures/<name>.json that do not exist yet; returns how many. Others stay as they are."""
     path = Path(settings.FIXTURE_DIRS[0]) / f"{name}.json"
     created = 0
     for row in serializers.deserialize("json", path.read_text(encoding="utf-8")):

@@ -55,7 +55,9 @@ class FileKeyring(KeyringBackend):
         try:
             return self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], name.encode()).decode()
         except InvalidTag as error:
-            raise SecretError(f"secret {username!r} does not decrypt: wrong master key, or {self.path} was altered") from error
+            raise SecretError(
+                f"secret {username!r} does not decrypt: wrong master key, or {self.path} was altered"
+            ) from error
 
     def set_password(self, service: str, username: str, password: str) -> None:
         """Write one secret; others may write at the same time."""
@@ -83,7 +85,7 @@ class FileKeyring(KeyringBackend):
 
     def _write(self, entries: dict[str, str]) -> None:
         partial = self.path.with_suffix(".new")
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(entries, file, indent=1, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
@@ -91,7 +93,7 @@ class FileKeyring(KeyringBackend):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open(os.open(self.path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+        with os.fdopen(os.open(self.path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -102,4 +102,3 @@ def keep_aside(source: Path, name: str) -> None:
     if adopt(source, settings.QUARANTINE_DIR / name) is Adopted.OCCUPIED:
         raise OSError(errno.EEXIST, "the quarantine holds other bytes under that name", name)
     sync_folder(settings.QUARANTINE_DIR)
-

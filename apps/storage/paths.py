@@ -8,7 +8,7 @@ _UID = re.compile(r"[0-9.]{1,64}")
 
 
 def safe_uid(uid: str) -> str:
-    """The UID itself where it is 1 to 64 of [0-9.] (PS3.5 9) and not only dots, else "x" and 40 hex digits of its hash."""
+    """The UID where it is 1 to 64 of [0-9.] (PS3.5 9) and not only dots, else "x" and 40 hex digits of its hash."""
     if _UID.fullmatch(uid) and uid.strip("."):
         return uid
     return "x" + sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:40]

@@ -32,11 +32,13 @@ class Receiver:
         self._batches: dict[int, Batch] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self.port: int | None = None  # known once the port is open
 
     def serve(self, address: str, port: int) -> None:
         """Answer until `stop`. Raises OSError when the port is taken."""
         server = _make_ae().start_server((address, port), block=False, evt_handlers=self._handlers())
-        logger.info("receiving as %s on %s port %d", settings.AE_TITLE, address, port)
+        self.port = server.socket.getsockname()[1]
+        logger.info("receiving as %s on %s port %d", settings.AE_TITLE, address, self.port)
         while not self._stop.wait(CLOSE_POLL_S):
             self._close_due()
             self._publisher.restart_if_dead()
@@ -63,6 +65,7 @@ class Receiver:
         if not self._callers.allows(ae_title, requestor.address or ""):
             logger.warning("refused an association of %r from %s: not an allowed caller", ae_title, requestor.address)
             event.assoc.acse.send_reject(REJECTED_PERMANENT, BY_SERVICE_USER, CALLING_AE_NOT_RECOGNIZED)
+            event.assoc.kill()  # waits until the answer is on its way; the socket is closed right after this handler
 
     def _store(self, event: evt.Event) -> int:
         try:
@@ -95,10 +98,9 @@ class Receiver:
                 batch = self._batches.get(key)
                 if batch is None:
                     batch = self._batches[key] = self._spool.open_batch()
-            with batch.writing:
-                with suppress(BatchClosedError):  # by the closer thread, between the two locks
-                    batch.write(chunks)
-                    return batch
+            with batch.writing, suppress(BatchClosedError):  # by the closer thread, between the two locks
+                batch.write(chunks)
+                return batch
 
     def _association_ended(self, event: evt.Event) -> None:
         self._close(id(event.assoc))

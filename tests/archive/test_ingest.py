@@ -1,0 +1,226 @@
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from pydicom.uid import generate_uid
+
+from apps.archive import ingest
+from apps.archive.ingest import Outcome, store_batch
+from apps.archive.models import Conflict, Instance, Patient, Series, Study
+from apps.storage.files import NoVolumeError
+from apps.storage.spool import Spool
+from tests.dicom import ct_dataset, encode, part10, series_of
+
+pytestmark = pytest.mark.django_db
+
+
+def spooled(*contents: bytes) -> str:
+    batch = Spool(settings.SPOOL_DIR).open_batch()
+    for content in contents:
+        batch.write((content,))
+    name = batch.close()
+    assert name
+    return name
+
+
+def store(*datasets) -> list[str]:
+    return [result.outcome.value for result in store_batch(spooled(*(part10(dataset) for dataset in datasets)))]
+
+
+def waiting_batches() -> list[str]:
+    return Spool(settings.SPOOL_DIR).closed_batches()
+
+
+def test_a_stored_instance_has_its_bytes_and_both_digests(volume):
+    dataset = ct_dataset()
+    assert store(dataset) == ["stored"]
+
+    instance = Instance.objects.get(sop_instance_uid=dataset.SOPInstanceUID)
+    stored = instance.open_file().read()
+    assert stored == part10(dataset)
+    assert sha256(stored).digest() == bytes(instance.file_sha256)
+    assert sha256(encode(dataset)).digest() == bytes(instance.dataset_sha256)
+    assert waiting_batches() == []
+
+
+def test_the_tables_hold_what_the_header_says(volume):
+    dataset = ct_dataset(PatientName="Größe^Anna=田中^花", StudyTime="235959.5", SeriesNumber=7, InstanceNumber=3)
+    store(dataset)
+
+    series = Series.objects.select_related("study__patient").get()
+    study, patient = series.study, series.study.patient
+    assert (patient.patient_id, patient.issuer, patient.only_study_uid) == ("P1", "TEST", "")
+    assert patient.display_name == "Größe, Anna (田中, 花)"
+    assert patient.name_search == "grosse anna 田中 花"
+    assert (str(patient.birth_date), patient.sex) == ("1970-01-01", "O")
+    assert (str(study.study_date), study.accession_number, study.description) == ("2026-01-02", "A1", "Synthetic study")
+    assert (series.modality, series.series_number, series.calling_ae_title) == ("CT", 7, "SENDER")
+    assert Instance.objects.get().instance_number == 3
+
+
+def test_counters_count_what_was_inserted_and_a_replay_changes_nothing(volume):
+    first, second = series_of(3), series_of(2)
+    for dataset in second:
+        dataset.StudyInstanceUID = first[0].StudyInstanceUID
+    store(*first, *second)
+    assert store(*first, *second) == ["duplicate"] * 5
+
+    study = Study.objects.get()
+    assert (study.series_count, study.instance_count) == (2, 5)
+    assert study.size_bytes == sum(Instance.objects.values_list("size_bytes", flat=True))
+    assert sorted(Series.objects.values_list("instance_count", flat=True)) == [2, 3]
+
+
+def test_the_same_uid_with_other_content_is_kept_aside(volume):
+    dataset = ct_dataset()
+    store(dataset)
+    changed = ct_dataset(
+        **{k: dataset.get(k) for k in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")},
+        PixelData=bytes(128),
+    )
+    assert store(changed) == ["conflict"]
+    assert store(changed) == ["conflict"]
+
+    conflict = Conflict.objects.get()
+    assert conflict.kind == Conflict.Kind.INSTANCE
+    assert (settings.QUARANTINE_DIR / conflict.held_file).read_bytes() == part10(changed)
+    assert Instance.objects.get().open_file().read() == part10(dataset)
+
+
+def test_the_same_content_twice_in_one_batch_is_stored_once(volume):
+    dataset = ct_dataset()
+    assert sorted(store(dataset, dataset)) == ["duplicate", "stored"]
+
+
+def test_a_known_study_under_another_patient_is_kept_aside(volume):
+    mine = ct_dataset()
+    other = ct_dataset(StudyInstanceUID=mine.StudyInstanceUID, PatientID="P2", PatientName="Other^Person")
+    store(mine)
+    assert store(other) == ["conflict"]
+    assert Conflict.objects.get().kind == Conflict.Kind.STUDY
+    assert Patient.objects.count() == Instance.objects.count() == 1
+
+
+def test_two_patients_of_one_study_in_one_batch_are_not_mixed(volume):
+    mine = ct_dataset()
+    other = ct_dataset(StudyInstanceUID=mine.StudyInstanceUID, PatientID="P2")
+    assert sorted(store(mine, other)) == ["conflict", "stored"]
+
+
+def test_a_known_series_under_another_study_is_kept_aside(volume):
+    mine = ct_dataset()
+    store(mine)
+    assert store(ct_dataset(SeriesInstanceUID=mine.SeriesInstanceUID)) == ["conflict"]
+    assert Conflict.objects.get().kind == Conflict.Kind.SERIES
+    assert Study.objects.count() == 1
+
+
+def test_an_absent_issuer_is_another_patient(volume):
+    store(ct_dataset(), ct_dataset(IssuerOfPatientID=None))
+    assert sorted(Patient.objects.values_list("issuer", flat=True)) == ["", "TEST"]
+
+
+def test_without_a_patient_id_each_study_has_a_patient_of_its_own(volume):
+    series = series_of(2, PatientID="")
+    store(*series, ct_dataset(PatientID=""))
+    assert Patient.objects.count() == 2
+    assert set(Patient.objects.values_list("only_study_uid", flat=True)) == set(
+        Study.objects.values_list("study_instance_uid", flat=True)
+    )
+
+
+def test_an_unreadable_file_is_kept_with_its_reason_and_the_rest_is_stored(volume):
+    results = store_batch(spooled(b"not DICOM at all" * 20, part10(ct_dataset())))
+    assert [result.outcome for result in results] == [Outcome.UNREADABLE, Outcome.STORED]
+    conflict = Conflict.objects.get()
+    assert (conflict.kind, bool(conflict.reason)) == (Conflict.Kind.UNREADABLE, True)
+    assert (settings.QUARANTINE_DIR / conflict.held_file).read_bytes() == b"not DICOM at all" * 20
+
+
+def test_hostile_uids_and_texts_neither_leave_the_store_nor_stop_the_batch(volume):
+    hostile = ct_dataset(PatientName="'; DROP TABLE archive_patient; --", StudyDescription="x" * 64)
+    hostile.add_new(0x00180015, "LO", "y" * 500)
+    raw = part10(hostile).replace(
+        hostile.SeriesInstanceUID.encode(), b"../../../../etc/passwd".ljust(len(hostile.SeriesInstanceUID), b"/")
+    )
+    assert {result.outcome for result in store_batch(spooled(raw, part10(ct_dataset())))} <= {Outcome.STORED}
+    root = Path(volume.root).resolve()
+    assert all(root in instance.path.resolve().parents for instance in Instance.objects.all())
+    assert Instance.objects.count() == 2
+
+
+def test_a_run_cut_off_before_its_commit_is_repeated_without_a_trace(volume, monkeypatch):
+    dataset = ct_dataset()
+    name = spooled(part10(dataset))
+
+    def cut(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ingest, "insert_instances", cut)
+        store_batch(name)
+    assert Instance.objects.count() == Study.objects.count() == 0
+    assert len(Spool(settings.SPOOL_DIR).files(name)) == 1
+
+    assert [result.outcome for result in store_batch(name)] == [Outcome.STORED]
+    assert Instance.objects.get().open_file().read() == part10(dataset)
+
+
+def test_a_batch_that_is_gone_is_no_error(volume):
+    assert store_batch("1.aabbccdd-1") == []
+
+
+def test_no_volume_leaves_the_batch_in_the_spool(file_store, db):
+    name = spooled(part10(ct_dataset()))
+    with pytest.raises(NoVolumeError):
+        store_batch(name)
+    assert waiting_batches() == [name]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_workers_on_one_study_store_each_instance_once(volume):
+    datasets = series_of(60)
+    batches = [spooled(*(part10(dataset) for dataset in datasets[start::7])) for start in range(7)]
+    batches += [spooled(*(part10(dataset) for dataset in datasets[start : start + 12])) for start in range(0, 60, 12)]
+
+    def work(name):
+        try:
+            return [result.outcome for result in store_batch(name)]
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = [outcome for part in pool.map(work, batches) for outcome in part]
+
+    assert outcomes.count(Outcome.STORED) == 60
+    assert outcomes.count(Outcome.DUPLICATE) == 60
+    study = Study.objects.get()
+    assert (study.instance_count, study.series_count, Instance.objects.count()) == (60, 1, 60)
+    assert all(
+        part10(dataset) == Instance.objects.get(sop_instance_uid=dataset.SOPInstanceUID).open_file().read()
+        for dataset in datasets
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_uid_in_two_studies_side_by_side_is_stored_once_and_kept_aside_once(volume):
+    for _ in range(5):
+        uid = generate_uid()
+        names = [spooled(part10(ct_dataset(SOPInstanceUID=uid, PatientID=f"P{n}"))) for n in range(4)]
+
+        def work(name):
+            try:
+                return [result.outcome for result in store_batch(name)]
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = [outcome for part in pool.map(work, names) for outcome in part]
+        assert outcomes.count(Outcome.STORED) == 1
+        assert outcomes.count(Outcome.CONFLICT) == 3
+        instance = Instance.objects.get(sop_instance_uid=uid)
+        assert instance.path.is_file()
+        assert len(list(Path(volume.root).rglob(f"{uid}.dcm"))) == 1
