@@ -23,7 +23,7 @@ _ENCODINGS = {_spelling(term): encoding for term, encoding in python_encoding.it
 _UNLABELLED = {_spelling(term) for term in ("", "ISO_IR 6", "ISO 2022 IR 6")}
 
 
-def encoding_of(specific_character_set: bytes) -> str | None:
+def charset_of(specific_character_set: bytes) -> str | None:
     """The Python encoding of the first value of (0008,0005), which holds until an escape sequence.
 
     None when it names the default repertoire or nothing that is known: then there is only guessing. The other values
@@ -34,7 +34,7 @@ def encoding_of(specific_character_set: bytes) -> str | None:
 
 
 def decode_text(raw: bytes, encoding: str | None, delimiters: re.Pattern[bytes] = TEXT_DELIMITERS) -> str:
-    """Decode one value; `encoding` is what `encoding_of` says, `delimiters` are those of its VR."""
+    """Decode one value; `encoding` is what `charset_of` says, `delimiters` are those of its VR."""
     if _ESCAPE not in raw:
         return raw.decode("ascii") if raw.isascii() else _decode(raw, encoding)
     return "".join(_decode_fragment(part, encoding, delimiters) for part in _FRAGMENT.findall(raw))
