@@ -1,0 +1,103 @@
+"""Remote nodes in Django's admin, and C-ECHO from there."""
+
+import pytest
+from django.urls import reverse
+
+from apps.accounts.models import User
+from apps.nodes.models import RemoteNode
+from tests.peers import free_port
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def admin_client(client):
+    client.force_login(User.objects.create_superuser("admin", password="x"))
+    return client
+
+
+def node_at(port: int, **changes) -> RemoteNode:
+    return RemoteNode.objects.create(
+        **{"name": "Main", "ae_title": "PACS", "host": "127.0.0.1", "port": port, **changes}
+    )
+
+
+def press_verify(client, node: RemoteNode) -> str:
+    return client.post(reverse("admin:nodes_remotenode_verify", args=[node.pk]), follow=True).content.decode()
+
+
+def test_the_button_tells_and_keeps_that_the_node_answered(admin_client, pacs):
+    node = node_at(pacs.port)
+    page = press_verify(admin_client, node)
+    node.refresh_from_db()
+    assert f"PACS at 127.0.0.1 port {pacs.port} answered in" in page
+    assert node.last_echo_ok is True
+    assert "answered in" in node.last_echo_result
+
+
+def test_the_button_says_what_to_check_when_nothing_listens(admin_client):
+    node = node_at(free_port())
+    page = press_verify(admin_client, node)
+    node.refresh_from_db()
+    assert "Nothing listens" in page
+    assert "Check that the system is running" in page
+    assert node.last_echo_ok is False
+    assert node.last_echo_at is not None
+
+
+def test_the_action_asks_each_selected_node(admin_client, pacs):
+    good, bad = node_at(pacs.port), node_at(free_port(), name="Other")
+    data = {"action": "verify", "_selected_action": [good.pk, bad.pk]}
+    page = admin_client.post(reverse("admin:nodes_remotenode_changelist"), data, follow=True).content.decode()
+    assert "Main: PACS at" in page
+    assert "Other: Nothing listens" in page
+
+
+def test_another_address_forgets_the_last_result(admin_client, pacs):
+    node = node_at(pacs.port)
+    press_verify(admin_client, node)
+    form = {
+        "name": "Main",
+        "ae_title": "PACS",
+        "host": "127.0.0.2",
+        "port": pacs.port,
+        "query_character_set": "ISO_IR 192",
+    }
+    admin_client.post(reverse("admin:nodes_remotenode_change", args=[node.pk]), form)
+    node.refresh_from_db()
+    assert node.host == "127.0.0.2"
+    assert node.last_echo_at is None
+
+
+def test_the_pages_show_the_button_and_the_last_result(admin_client):
+    node = node_at(free_port())
+    assert "never asked" in admin_client.get(reverse("admin:nodes_remotenode_changelist")).content.decode()
+    press_verify(admin_client, node)
+    assert "failed, " in admin_client.get(reverse("admin:nodes_remotenode_changelist")).content.decode()
+    assert (
+        "Verify with C-ECHO"
+        in admin_client.get(reverse("admin:nodes_remotenode_change", args=[node.pk])).content.decode()
+    )
+
+
+@pytest.mark.parametrize("host", ["http://pacs", "pacs:104/x", "a b", "-x", ""])
+def test_a_host_that_is_none_is_refused(admin_client, host):
+    form = {"name": "Main", "ae_title": "PACS", "host": host, "port": 104, "query_character_set": "ISO_IR 192"}
+    answer = admin_client.post(reverse("admin:nodes_remotenode_add"), form)
+    assert answer.status_code == 200
+    assert not RemoteNode.objects.exists()
+
+
+@pytest.mark.parametrize("host", ["pacs.clinic.local", "10.0.0.1", "fd00::1", "::1", "PACS_1"])
+def test_names_and_addresses_are_taken(admin_client, host):
+    form = {"name": "Main", "ae_title": "PACS", "host": host, "port": 104, "query_character_set": "ISO_IR 192"}
+    admin_client.post(reverse("admin:nodes_remotenode_add"), form)
+    assert RemoteNode.objects.get().host == host
+
+
+def test_staff_without_the_right_cannot_verify(client, pacs):
+    node = node_at(pacs.port)
+    client.force_login(User.objects.create_user("staff", is_staff=True))
+    assert client.post(reverse("admin:nodes_remotenode_verify", args=[node.pk])).status_code == 403
+    node.refresh_from_db()
+    assert node.last_echo_at is None
