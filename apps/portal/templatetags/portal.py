@@ -1,8 +1,15 @@
 """Icons of the page frame and words for people."""
 
+from datetime import date, datetime
+
 from django import template
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from pydicom.uid import UID
+
+from apps.archive.models import Instance, Study
+from apps.archive.names import format_person_name
 
 register = template.Library()
 
@@ -54,3 +61,78 @@ def icon(name: str, css_class: str = "") -> SafeString:
         css_class,
         drawing,
     )
+
+
+_SEXES = {"M": "male", "F": "female", "O": "other"}
+RECEIVING_S = 20
+
+
+@register.filter
+def sex_word(code: str) -> str:
+    """Patient's Sex (PS3.3 C.7.1.1) in full; an unknown code stays as it is."""
+    return _SEXES.get(code, code)
+
+
+@register.filter
+def age_on(birth: date | None, day: date | None) -> str:
+    """The age on that day, else today: "7 d", "5 mo" or "63 y"; nothing where it cannot be told."""
+    day = day or timezone.localdate()
+    if birth is None or birth > day:
+        return ""
+    months = (day.year - birth.year) * 12 + day.month - birth.month - (day.day < birth.day)
+    if months >= 24:
+        return f"{months // 12} y"
+    return f"{months} mo" if months else f"{(day - birth).days} d"
+
+
+@register.simple_tag
+def ago(moment: datetime) -> SafeString:
+    """How long ago, with the exact time as its title; the page keeps the words up to date."""
+    exact = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}" title="{}" data-ago>{}</time>',
+        exact.isoformat(timespec="seconds"),
+        exact.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        ago_words((timezone.now() - moment).total_seconds()),
+    )
+
+
+def ago_words(seconds: float) -> str:
+    """ "now", "5 min ago", "3 h ago", "12 d ago"; portal.js says the same."""
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return "now"
+    if minutes < 60:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} d ago"
+
+
+@register.filter
+def is_receiving(study: Study) -> bool:
+    """Whether an image arrived so lately that more are likely."""
+    return (timezone.now() - study.updated_at).total_seconds() < RECEIVING_S
+
+
+@register.filter
+def uid_name(uid: str) -> str:
+    """What the standard calls it (PS3.6 annex A), else the UID."""
+    return UID(uid).name
+
+
+@register.filter
+def object_word(instance: Instance) -> str:
+    """What an object without pixels is, for people: "Comprehensive SR" and the like."""
+    name = uid_name(instance.sop_class_uid).removesuffix(" Storage")
+    return "Object of a private or unknown kind" if name == instance.sop_class_uid else name
+
+
+@register.filter
+def person_name(value: str) -> str:
+    """A DICOM person name as people read it."""
+    return format_person_name(value)
+
+
+@register.filter
+def middle_frame(instance: Instance) -> int:
+    """The frame (from 1) that stands for a multi-frame image."""
+    return instance.number_of_frames // 2 + 1

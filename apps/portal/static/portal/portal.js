@@ -68,3 +68,17 @@ document.addEventListener("htmx:responseError", (event) => {
 });
 document.addEventListener("htmx:sendError", () => notice("No connection to the server. Check the network and try again."));
 document.addEventListener("htmx:timeout", () => notice("The server took too long. Try again."));
+
+// --- "5 min ago" stays true while the page is open; the words are those of the template tag `ago`
+const agoWords = (seconds) => {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 1) return "now";
+  if (minutes < 60) return `${minutes} min ago`;
+  return minutes < 48 * 60 ? `${Math.floor(minutes / 60)} h ago` : `${Math.floor(minutes / 1440)} d ago`;
+};
+
+setInterval(() => {
+  for (const time of document.querySelectorAll("time[data-ago]")) {
+    time.textContent = agoWords((Date.now() - Date.parse(time.dateTime)) / 1000);
+  }
+}, 30_000);

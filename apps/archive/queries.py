@@ -1,0 +1,272 @@
+"""What staff ask the archive: studies by criteria, one study, its series and images."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+
+from django.db.models import Count, Exists, F, Lookup, OuterRef, Q, QuerySet, Value, Window
+from django.db.models.functions import RowNumber
+
+from apps.archive.models import Instance, Patient, Series, Study, StudyQuerySet
+from apps.archive.names import search_key
+
+if TYPE_CHECKING:
+    from apps.accounts.models import User
+
+PAGE_SIZE = 50
+MAX_TERMS = 6
+RECENT_SERIES = 2000
+BY_STUDY_DATE, BY_ARRIVAL = "study_date", "arrival"
+
+
+@dataclass(frozen=True)
+class StudyCriteria:
+    """What to look for; an empty field asks for nothing.
+
+    text is a name (with * and ?, "family, given" or words in any order), the beginning of a Patient ID or of an
+    accession number. Dates are study dates, both inclusive. modalities and source each match any series of the study.
+    """
+
+    text: str = ""
+    modalities: tuple[str, ...] = ()
+    date_from: date | None = None
+    date_to: date | None = None
+    source: str = ""
+    order: str = BY_STUDY_DATE
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every study matches."""
+        return self == StudyCriteria(order=self.order)
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One line of the worklist."""
+
+    study: Study
+    modalities: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """Up to PAGE_SIZE studies; next_after is the key of the last one where more follow, else None."""
+
+    rows: list[StudyRow] = field(default_factory=list)
+    next_after: int | None = None
+
+    @property
+    def newest_key(self) -> int:
+        """The highest primary key on this page, 0 where it is empty."""
+        return max((row.study.pk for row in self.rows), default=0)
+
+
+class Like(Lookup):  # type: ignore[type-arg]
+    """`column LIKE pattern`, for patterns that are escaped already (`like_pattern`)."""
+
+    lookup_name = "like"
+    prepare_rhs = False
+
+    def as_sql(self, compiler, connection):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """The comparison as SQL, with its parameters."""
+        left, left_params = self.process_lhs(compiler, connection)
+        right, right_params = self.process_rhs(compiler, connection)
+        return f"{left} LIKE {right}", [*left_params, *right_params]
+
+
+def find_studies(user: User, criteria: StudyCriteria, after: int | None = None) -> StudyPage:
+    """One page of the studies that the user may see, newest first; after continues behind that study's key."""
+    studies = matching_studies(user, criteria).select_related("patient")
+    found = _take_behind(studies, criteria.order, after)
+    page = found[:PAGE_SIZE]
+    return StudyPage(_describe(page), page[-1].pk if len(found) > PAGE_SIZE else None)
+
+
+def count_newer(user: User, criteria: StudyCriteria, since: int, limit: int = 100) -> int:
+    """How many matching studies have arrived after the one with the key `since`; counts up to limit."""
+    return matching_studies(user, criteria).filter(pk__gt=since)[:limit].count()
+
+
+def matching_studies(user: User, criteria: StudyCriteria) -> StudyQuerySet:
+    """The studies that match, in no order."""
+    studies = Study.objects.visible_to(user)
+    if criteria.text.strip():
+        studies = studies.filter(pk__in=_keys_by_text(criteria.text))
+    if criteria.date_from:
+        studies = studies.filter(study_date__gte=criteria.date_from)
+    if criteria.date_to:
+        studies = studies.filter(study_date__lte=criteria.date_to)
+    series = Series.objects.filter(study=OuterRef("pk"))
+    if criteria.modalities:
+        studies = studies.filter(Exists(series.filter(modality__in=criteria.modalities)))
+    if criteria.source:
+        studies = studies.filter(Exists(series.filter(calling_ae_title=criteria.source)))
+    return studies
+
+
+# --- Text: three indexed searches, joined by UNION, because one OR over two tables would use no index
+
+
+def _keys_by_text(text: str) -> QuerySet[Study, dict[str, int]]:
+    by_name = Study.objects.filter(patient__in=Patient.objects.filter(_name_matches(text)))
+    by_id = Study.objects.filter(patient__in=Patient.objects.filter(_begins("patient_id", text)))
+    by_accession = Study.objects.filter(_begins("accession_number", text))
+    return by_name.values("pk").union(by_id.values("pk"), by_accession.values("pk"))
+
+
+def _name_matches(text: str) -> Q:
+    """Every word begins a word of the name; "a, b" also asks for a before b."""
+    family, _, given = _clean(text).partition(",")
+    words = [*search_key(family).split(), *search_key(given).split()][:MAX_TERMS]
+    if not any(character.isalnum() for word in words for character in word):
+        return Q(pk__in=[])
+    condition = Q()
+    for word in words:
+        condition &= _begins_a_word(like_pattern(word))
+    if search_key(family) and search_key(given):
+        condition &= _like("name_search", f"%{like_pattern(search_key(family))}% {like_pattern(search_key(given))}%")
+    return condition
+
+
+def _begins_a_word(pattern: str) -> Q:
+    return (
+        _like("name_search", f"{pattern}%")
+        | _like("name_search", f"% {pattern}%")
+        | _like("name_search", f"%-{pattern}%")
+    )
+
+
+def _begins(column: str, text: str) -> Q:
+    """The column begins with the text, as typed or in capitals; a leading wildcard would read every row."""
+    wanted = _clean(text).strip()
+    if not wanted or wanted[0] in "*?":
+        return Q(pk__in=[])
+    return Q(*[_like(column, f"{like_pattern(form)}%") for form in {wanted, wanted.upper()}], _connector=Q.OR)
+
+
+def _like(column: str, pattern: str) -> Q:
+    return Q(Like(F(column), Value(pattern)))
+
+
+def like_pattern(text: str) -> str:
+    """The text as a LIKE pattern: * and ? are wildcards (PS3.4 C.2.2.2.4), everything else stands for itself."""
+    escaped = re.sub(r"([\\%_])", r"\\\1", text)
+    return re.sub(r"\*+", "%", escaped).replace("?", "_")
+
+
+def _clean(text: str) -> str:
+    """Without what no text column can hold (NUL, lone surrogates) and without other control characters."""
+    return "".join(" " if ord(c) < 32 else c for c in text.encode("utf-8", "ignore").decode())
+
+
+# --- Order and pages
+
+
+def _take_behind(studies: StudyQuerySet, order: str, after: int | None) -> list[Study]:
+    """Up to PAGE_SIZE + 1 studies behind the one with the key `after`."""
+    if order == BY_ARRIVAL:
+        behind = studies.filter(pk__lt=after) if after is not None else studies
+        return list(behind.order_by("-pk")[: PAGE_SIZE + 1])
+    newest_first = (F("study_date").desc(nulls_last=True), F("id").desc())
+    if after is None:
+        return list(studies.order_by(*newest_first)[: PAGE_SIZE + 1])
+    last = Study.objects.filter(pk=after).values_list("study_date", flat=True).first()
+    if last is None:
+        return list(studies.filter(study_date=None, pk__lt=after).order_by("-pk")[: PAGE_SIZE + 1])
+    dated = studies.filter(Q(study_date__lt=last) | Q(pk__lt=after), study_date__lte=last)
+    found = list(dated.order_by(*newest_first)[: PAGE_SIZE + 1])
+    missing = PAGE_SIZE + 1 - len(found)
+    return found + list(studies.filter(study_date=None).order_by("-pk")[:missing]) if missing else found
+
+
+def _describe(studies: Sequence[Study]) -> list[StudyRow]:
+    modalities, sources = defaultdict(set), defaultdict(set)
+    series = Series.objects.filter(study__in=[study.pk for study in studies]).order_by()
+    for key, modality, source in series.values_list("study_id", "modality", "calling_ae_title").distinct():
+        modalities[key].add(modality)
+        sources[key].add(source)
+    return [StudyRow(study, _listed(modalities[study.pk]), _listed(sources[study.pk])) for study in studies]
+
+
+def _listed(names: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in names if name))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the filters offer: what lately arrived."""
+
+    modalities: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+def recent_choices(user: User) -> Choices:
+    """Modalities and calling AE titles of the newest series; reading all series would not scale."""
+    if not Study.objects.visible_to(user).exists():
+        return Choices((), ())
+    newest = Series.objects.order_by("-pk").values("pk")[:RECENT_SERIES]
+    pairs = Series.objects.filter(pk__in=newest).order_by().values_list("modality", "calling_ae_title").distinct()
+    found = list(pairs)
+    return Choices(_listed({modality for modality, _ in found}), _listed({source for _, source in found}))
+
+
+# --- One study
+
+
+@dataclass(frozen=True)
+class SeriesCard:
+    """One series with the image that stands for it: the middle one that has pixels, or none."""
+
+    series: Series
+    cover: Instance | None
+
+
+def find_study(user: User, study_instance_uid: str) -> Study:
+    """Raises Study.DoesNotExist where there is none, or none for this user."""
+    return Study.objects.visible_to(user).select_related("patient").get(study_instance_uid=study_instance_uid)
+
+
+def find_series(user: User, series_instance_uid: str) -> Series:
+    """Raises Series.DoesNotExist where there is none, or none for this user."""
+    visible = Series.objects.filter(study__in=Study.objects.visible_to(user))
+    return visible.select_related("study").get(series_instance_uid=series_instance_uid)
+
+
+def find_instance(user: User, sop_instance_uid: str) -> Instance:
+    """With what its path needs. Raises Instance.DoesNotExist where there is none, or none for this user."""
+    visible = Instance.objects.filter(series__study__in=Study.objects.visible_to(user))
+    return visible.select_related("series__study", "volume").get(sop_instance_uid=sop_instance_uid)
+
+
+def list_series(study: Study) -> list[SeriesCard]:
+    """The study's series in order, each with its cover; two queries."""
+    covers = {instance.series_id: instance for instance in _covers(study)}
+    return [SeriesCard(series, covers.get(series.pk)) for series in study.series.all()]
+
+
+def _covers(study: Study) -> QuerySet[Instance]:
+    by_number = [F("instance_number").asc(nulls_last=True), F("id").asc()]
+    with_pixels = Instance.objects.filter(series__study=study, rows__gt=0, columns__gt=0).order_by()
+    numbered = with_pixels.annotate(
+        position=Window(RowNumber(), partition_by=F("series"), order_by=by_number),
+        total=Window(Count("id"), partition_by=F("series")),
+    )
+    return numbered.filter(position=F("total") / 2 + 1)
+
+
+def list_instances(series: Series, start: int, count: int) -> list[Instance]:
+    """The series' instances from position start, in order."""
+    return list(series.instances.all()[start : start + count])
+
+
+def prior_studies(user: User, study: Study, limit: int = 20) -> list[StudyRow]:
+    """Other studies of the same patient, newest first."""
+    others = Study.objects.visible_to(user).filter(patient=study.patient_id).exclude(pk=study.pk)
+    newest_first = (F("study_date").desc(nulls_last=True), F("id").desc())
+    return _describe(list(others.select_related("patient").order_by(*newest_first)[:limit]))
