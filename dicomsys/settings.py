@@ -131,6 +131,10 @@ CELERY_BROKER_USE_SSL = {
     "cert_reqs": CERT_REQUIRED,
     "server_hostname": _broker.hostname,
 }
+BROKER_VHOST = _broker.path.strip("/")
+BROKER_NODES = env.int("DICOMSYS_BROKER_NODES", default=1)  # what the doctor expects each queue to live on
+RABBITMQCTL = env.str("DICOMSYS_RABBITMQCTL", default="")  # AMQP does not tell a queue's members
+CERTIFICATE_FILES = [env.str(f"DICOMSYS_{name}") for name in ("DATABASE_CA", "BROKER_CA", "BROKER_CERT")]
 CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None

@@ -6,9 +6,9 @@ import threading
 import time
 
 import django
+from celery import current_app
 
 from apps.core.leader import LeaderLock
-from dicomsys.celery import app
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def main() -> None:
     lock = LeaderLock("beat")
     lock.wait()
     threading.Thread(target=_exit_when_lost, args=(lock,), daemon=True).start()
-    app.Beat(loglevel="INFO", quiet=True).run()
+    current_app.Beat(loglevel="INFO", quiet=True).run()
 
 
 def _exit_when_lost(lock: LeaderLock) -> None:

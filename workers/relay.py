@@ -10,11 +10,11 @@ import time
 
 import django
 import psycopg
+from celery import current_app
 from kombu.exceptions import OperationalError
 
 from apps.core.leader import LeaderLock, open_connection
 from apps.core.queue import OUTBOX_CHANNEL
-from dicomsys.celery import app
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def publish_unsent(connection: psycopg.Connection) -> int:
     ).fetchall()
     for row_id, task_name, arguments in rows:
         try:
-            app.send_task(task_name, args=arguments)
+            current_app.send_task(task_name, args=arguments)
         except (OperationalError, OSError) as error:
             logger.warning("the broker is away (%s), outbox rows wait", type(error).__name__)
             time.sleep(PAUSE_S)

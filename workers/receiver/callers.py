@@ -26,8 +26,8 @@ class AllowedCallers:
 
     def allows(self, ae_title: str, address: str) -> bool:
         """Whether this calling AE title may send from this address."""
-        if settings.DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS and address in LOOPBACK:
-            return True
+        if address in LOOPBACK and (settings.DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS or ae_title == settings.AE_TITLE):
+            return True  # our own title: the doctor
         return ae_title in self._ae_titles
 
     def start(self) -> None:

@@ -10,6 +10,7 @@ import queue
 import time
 
 import django
+from celery import current_app
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -56,15 +57,13 @@ class Publisher:
 def run_publisher(names: "multiprocessing.Queue[str]", parent_pid: int) -> None:
     """Publish names until the receiver is gone."""
     django.setup()
-    from dicomsys.celery import app
-
     while os.getppid() == parent_pid:
         try:
             name = names.get(timeout=PARENT_CHECK_S)
         except queue.Empty:
             continue
         try:
-            app.send_task(STORE_BATCH, args=[name], retry=False)
+            current_app.send_task(STORE_BATCH, args=[name], retry=False)
         except (BrokerError, KombuError, OSError) as error:
             logger.warning("the broker is away (%s): batches wait for the sweep", type(error).__name__)
             time.sleep(PAUSE_S)
