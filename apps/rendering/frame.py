@@ -140,7 +140,7 @@ class ImageFile:
             options = as_pixel_options(self.dataset)
             if self._syntax in DEFLATED:
                 return options, 0
-            tag, vr = _element_head(file, self.dataset.original_encoding[1])
+            tag, vr = _element_head(file, self.dataset.original_encoding[1] is not False)
         except (AttributeError, KeyError, TypeError, ValueError, struct.error) as error:
             raise self._error("it holds no pixel data") from error
         options["pixel_keyword"] = PIXEL_KEYWORDS[tag]

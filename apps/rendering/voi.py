@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 P_MAX = 65535  # P-Values have 16 bits; 65535 = 257 * 255, so `// 257` gives exactly floor(y * 255)
+ROUNDING = 1e-6  # far below a P-Value, far above the error of a double: 5.0 must not become 4 for 4.9999999999
 
 
 @dataclass(frozen=True)
@@ -102,4 +103,4 @@ def _compute(
     y = normalise(modality.apply(values), voi)
     if is_inverse:
         y = 1 - y
-    return np.floor(y * maximum).astype(np.uint16)
+    return np.floor(y * maximum + ROUNDING).astype(np.uint16)

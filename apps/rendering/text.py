@@ -1,0 +1,174 @@
+"""Lines of text as masks, in any script. Sizes come from millimetres, so that print is legible at any resolution."""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, features
+
+from apps.core.errors import PermanentError
+
+FONT_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
+PACKAGES = {
+    "DejaVuSans.ttf": "fonts-dejavu-core",
+    "DejaVuSans-Bold.ttf": "fonts-dejavu-core",
+    "DroidSansFallbackFull.ttf": "fonts-droid-fallback",  # Chinese, Japanese
+    "wqy-microhei.ttc": "fonts-wqy-microhei",  # the same and Korean
+}
+FALLBACKS = ("DroidSansFallbackFull.ttf", "wqy-microhei.ttc")
+REGULAR = ("DejaVuSans.ttf", *FALLBACKS)
+BOLD = ("DejaVuSans-Bold.ttf", *FALLBACKS)
+CAP_PER_EM = 0.729  # height of a capital letter of DejaVu Sans
+ASCENT_PER_EM, LINE_PER_EM = 0.98, 1.28  # room for accents above and descenders below, CJK included
+ELLIPSIS = "…"
+JOINERS = "\u200c\u200d"  # they shape letters of some scripts
+
+
+class MissingFontError(PermanentError):
+    """A font file is not installed; the text names the Debian package to install."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: `mask` (height, width) is 0 where the background stays and 255 where there is ink."""
+
+    mask: NDArray[np.uint8]
+    baseline: int
+
+    @property
+    def width(self) -> int:
+        """Pixels from its left to its right end."""
+        return int(self.mask.shape[1])
+
+
+def line_height(cap_px: float) -> int:
+    """Pixels from one line to the next; cap_px is the height of a capital letter."""
+    return round(cap_px / CAP_PER_EM * LINE_PER_EM)
+
+
+@lru_cache(maxsize=4096)
+def draw_line(text: str, cap_px: float, is_bold: bool = False) -> Line:
+    """The text in one line of `line_height(cap_px)` pixels, right-to-left scripts in their order.
+
+    Raises MissingFontError. The mask is kept for the next call: do not write into it.
+    """
+    em_px = cap_px / CAP_PER_EM
+    direction = _direction(text)
+    runs = list(_runs(text, BOLD if is_bold else REGULAR, round(em_px)))
+    if direction == "rtl":
+        runs.reverse()
+    widths = [font.getlength(part, direction=direction) for part, font in runs]
+    baseline = round(em_px * ASCENT_PER_EM)
+    canvas = Image.new("L", (max(1, round(sum(widths)) + 1), line_height(cap_px)))
+    x, draw = 0.0, ImageDraw.Draw(canvas)
+    for (part, font), width in zip(runs, widths, strict=True):
+        draw.text((x, baseline), part, fill=255, font=font, anchor="ls", direction=direction)
+        x += width
+    mask = np.asarray(canvas, np.uint8)
+    mask.setflags(write=False)
+    return Line(mask, baseline)
+
+
+def fit_line(text: str, cap_px: float, width_px: int, is_bold: bool = False) -> Line:
+    """The line, its end replaced by an ellipsis where it would be wider than width_px."""
+    line = draw_line(text, cap_px, is_bold)
+    while line.width > width_px and len(text) > 1:
+        keep = min(len(text) - 1, max(1, len(text) * width_px // line.width))
+        text = text[:keep]
+        line = draw_line(text.rstrip() + ELLIPSIS, cap_px, is_bold)
+    return line
+
+
+def text_problems() -> list[str]:
+    """What keeps text from being drawn right on this machine, each with what to do; [] when all is well."""
+    problems = []
+    for name in PACKAGES:
+        try:
+            _font_file(name)
+        except MissingFontError as error:
+            problems.append(str(error))
+    if not features.check("raqm"):
+        problems.append("Arabic and Hebrew cannot be laid out: install the package libfribidi0")
+    return problems
+
+
+def _runs(text: str, names: tuple[str, ...], em_px: int) -> Iterator[tuple[str, ImageFont.FreeTypeFont]]:
+    """Stretches of one font, in reading order."""
+    for name, run in groupby(_printable(text), lambda c: _font_of(c, names)):
+        yield "".join(run), _font(name, em_px)
+
+
+def _printable(text: str) -> str:
+    """The text without what would move or hide ink: control and formatting characters."""
+    spaced = "".join(" " if c.isspace() else c for c in unicodedata.normalize("NFC", text))
+    return "".join(c for c in spaced if c in JOINERS or not unicodedata.category(c).startswith("C"))
+
+
+def _direction(text: str) -> str | None:
+    """ "rtl" or "ltr" by the first letter, None where the layout engine knows no direction."""
+    if not features.check("raqm"):
+        return None
+    kinds = (unicodedata.bidirectional(c) for c in text)
+    return "rtl" if next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L" else "ltr"
+
+
+def _font_of(character: str, names: tuple[str, ...]) -> str:
+    """The first font that has the character; where none has, the first, which draws an empty box.
+
+    Raises MissingFontError where a font that is not installed might have it.
+    """
+    missing = None
+    for name in names:
+        try:
+            if _has(name, ord(character)):
+                return name
+        except MissingFontError as error:
+            missing = missing or error
+    if missing:
+        raise missing
+    return names[0]
+
+
+@lru_cache(maxsize=64)
+def _font(name: str, em_px: int) -> ImageFont.FreeTypeFont:
+    engine = ImageFont.Layout.RAQM if features.check("raqm") else ImageFont.Layout.BASIC
+    return ImageFont.truetype(str(_font_file(name)), em_px, layout_engine=engine)
+
+
+@cache
+def _font_file(name: str) -> Path:
+    for folder in FONT_FOLDERS:
+        for path in sorted(folder.rglob(name)):
+            return path
+    raise MissingFontError(f"the font {name} is missing: install the package {PACKAGES[name]}")
+
+
+def _has(name: str, code: int) -> bool:
+    starts, ends = _coverage(name)
+    at = bisect_right(starts, code) - 1
+    return at >= 0 and code <= ends[at]
+
+
+@cache
+def _coverage(name: str) -> tuple[list[int], list[int]]:
+    """First and last code points of every range in the font's Unicode table (OpenType cmap, format 12)."""
+    data = _font_file(name).read_bytes()
+    start = struct.unpack_from(">L", data, 12)[0] if data.startswith(b"ttcf") else 0  # first font of a collection
+    (tables,) = struct.unpack_from(">H", data, start + 4)
+    records = (struct.unpack_from(">4sLLL", data, start + 12 + 16 * i) for i in range(tables))
+    cmap = next(offset for tag, _, offset, _ in records if tag == b"cmap")
+    (count,) = struct.unpack_from(">H", data, cmap + 2)
+    encodings = (struct.unpack_from(">HHL", data, cmap + 4 + 8 * i) for i in range(count))
+    table = next(cmap + offset for platform, encoding, offset in encodings if (platform, encoding) == (3, 10))
+    (groups,) = struct.unpack_from(">L", data, table + 12)
+    ranges = [struct.unpack_from(">LLL", data, table + 16 + 12 * i) for i in range(groups)]
+    return [first for first, _, _ in ranges], [last for _, last, _ in ranges]
