@@ -7,10 +7,11 @@ A view carries its decision: `@requires("app.permission")`, `@signed_in` or `@pu
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 View = Callable[..., HttpResponseBase]
 
@@ -59,10 +60,18 @@ class DenyByDefaultMiddleware:
         if permissions is None:
             return None
         if not request.user.is_authenticated:
-            return redirect_to_login(request.get_full_path())
+            return _to_sign_in(request)
         if not request.user.has_perms(permissions):
             raise PermissionDenied
         return None
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    """htmx would put the sign-in page into the middle of the page: it is told to load it, and to come back here."""
+    if not request.headers.get("HX-Request"):
+        return redirect_to_login(request.get_full_path())
+    address = redirect_to_login(urlsplit(request.headers.get("HX-Current-URL", "/")).path).url
+    return HttpResponse(headers={"HX-Redirect": address})
 
 
 def is_admin(request: HttpRequest) -> bool:

@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth import views
-from django.forms import BaseForm
+from django.contrib.auth.forms import PasswordChangeForm
 from django.http import HttpResponse
 from django.urls import reverse_lazy
 
@@ -25,7 +25,7 @@ class ChangePassword(views.PasswordChangeView):
     form_class = OwnPasswordForm
     success_url = reverse_lazy("accounts:password_change")
 
-    def form_valid(self, form: BaseForm) -> HttpResponse:
+    def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
         """Say so on the page that follows."""
         messages.success(self.request, "Your password is changed. Sessions on other computers have ended.")
         return super().form_valid(form)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Exists, F, Lookup, OuterRef, Q, QuerySet, Value, Window
 from django.db.models.functions import RowNumber
@@ -67,7 +67,7 @@ class StudyPage:
         return max((row.study.pk for row in self.rows), default=0)
 
 
-class Like(Lookup):  # type: ignore[type-arg]
+class Like(Lookup):
     """`column LIKE pattern`, for patterns that are escaped already (`like_pattern`)."""
 
     lookup_name = "like"
@@ -113,7 +113,7 @@ def matching_studies(user: User, criteria: StudyCriteria) -> StudyQuerySet:
 # --- Text: three indexed searches, joined by UNION, because one OR over two tables would use no index
 
 
-def _keys_by_text(text: str) -> QuerySet[Study, dict[str, int]]:
+def _keys_by_text(text: str) -> QuerySet[Study, Any]:
     by_name = Study.objects.filter(patient__in=Patient.objects.filter(_name_matches(text)))
     by_id = Study.objects.filter(patient__in=Patient.objects.filter(_begins("patient_id", text)))
     by_accession = Study.objects.filter(_begins("accession_number", text))
@@ -200,7 +200,7 @@ def _listed(names: set[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the filters offer: what lately arrived."""
+    """What the filters offer: what lately arrived, modalities by how often."""
 
     modalities: tuple[str, ...]
     sources: tuple[str, ...]
@@ -210,10 +210,13 @@ def recent_choices(user: User) -> Choices:
     """Modalities and calling AE titles of the newest series; reading all series would not scale."""
     if not Study.objects.visible_to(user).exists():
         return Choices((), ())
-    newest = Series.objects.order_by("-pk").values("pk")[:RECENT_SERIES]
-    pairs = Series.objects.filter(pk__in=newest).order_by().values_list("modality", "calling_ae_title").distinct()
-    found = list(pairs)
-    return Choices(_listed({modality for modality, _ in found}), _listed({source for _, source in found}))
+    newest = Series.objects.filter(pk__in=Series.objects.order_by("-pk").values("pk")[:RECENT_SERIES]).order_by()
+    found = newest.values_list("modality", "calling_ae_title").annotate(count=Count("pk"))
+    modalities, sources = Counter[str](), Counter[str]()
+    for modality, source, count in found:
+        modalities[modality] += count
+        sources[source] += count
+    return Choices(tuple(name for name, _ in modalities.most_common() if name), _listed(set(sources)))
 
 
 # --- One study

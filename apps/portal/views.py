@@ -30,6 +30,7 @@ from apps.portal.thumbnails import LARGE_PX, SIZES_PX, THUMBNAIL_PX, thumbnail_k
 
 SESSION_KEY = "worklist"
 COMMON_MODALITIES = ("CT", "MR", "CR", "DX", "MG", "US", "XA")
+RARER_MODALITIES = 4
 GRID_SIZE = 60
 PICTURE_MAX_AGE_S = 600
 
