@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+def split_words(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Our own words, and those that are passed on."""
     if not arguments or arguments[0] not in PASSING_ON:
         return arguments, []
@@ -54,7 +54,7 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def main(arguments: list[str]) -> int:
     """Returns the exit code."""
     os.umask(0o077)
-    own, rest = _split(arguments)
+    own, rest = split_words(arguments)
     words = _parser().parse_args(own)
     folder = Folder(words.folder.absolute())
     match words.command:

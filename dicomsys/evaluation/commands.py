@@ -203,7 +203,7 @@ def pg_dump(folder: Folder, arguments: list[str]) -> int:
 
 def _with_password_file(folder: Folder, program: str, arguments: list[str]) -> int:
     """The password goes in by a file of its own that is there only while the program runs."""
-    port = _read_json(folder.ports_file).get("postgres")
+    port = read_json(folder.ports_file).get("postgres")
     if supervisor_pid(folder) is None or port is None:
         print("not running: ./start first", file=sys.stderr)
         return 1
@@ -265,10 +265,11 @@ def _asks_yes(question: str) -> bool:
 
 
 def _state(folder: Folder) -> dict[str, Any]:
-    return _read_json(folder.state_file)
+    return read_json(folder.state_file)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of this instance says; nothing where it is missing or half written."""
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError):
