@@ -1,0 +1,96 @@
+"""A whole instance of its own, started as a user would, for the tests that need every process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.conf import settings
+
+from apps.core.secrets import SERVICE, FileKeyring
+
+START_LIMIT_S = 180
+
+
+@dataclass(frozen=True)
+class System:
+    """A running instance: where it lies, where it listens."""
+
+    folder: Path
+
+    @property
+    def endpoints(self) -> dict:
+        return json.loads((self.folder / "endpoints.json").read_text())
+
+    @property
+    def dicom(self) -> tuple[str, int, str]:
+        """Host, port and AE title."""
+        dicom = self.endpoints["dicom"]
+        return dicom["host"], dicom["port"], dicom["ae_title"]
+
+    @property
+    def admin_password(self) -> str:
+        return Path(self.endpoints["admin"]["password_file"]).read_text().strip()
+
+    def command(self, *words: str, **options) -> subprocess.CompletedProcess:
+        """`python -m dicomsys.evaluation WORD --folder …`."""
+        line = [sys.executable, "-m", "dicomsys.evaluation", words[0], "--folder", str(self.folder), *words[1:]]
+        return subprocess.run(
+            line, cwd=settings.BASE_DIR, env=bare_environment(), capture_output=True, text=True, **options
+        )
+
+    def manage(self, *words: str) -> subprocess.CompletedProcess:
+        return self.command("manage", *words)
+
+    def pid(self, name: str) -> int | None:
+        state = json.loads((self.folder / "run" / "state.json").read_text())
+        return state["processes"][name]["pid"]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL one process of the instance; the supervisor starts it again."""
+        end = time.monotonic() + 60
+        while (pid := self.pid(name)) is None:
+            assert time.monotonic() < end, f"{name} does not come back"
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+
+    def query(self, statement: str, *parameters: object) -> list[tuple]:
+        """Rows, read as the application's role over TLS."""
+        ring = FileKeyring(self.folder / "keyring" / "secrets.json", (self.folder / "keys" / "master.key").read_bytes())
+        password = ring.get_password(SERVICE, "database-dicomsys_app")
+        dsn = self.endpoints["postgres"]["dsn_without_password"]
+        with psycopg.connect(dsn, user="dicomsys_app", password=password) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment without what this test run was given for its own instance."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DICOMSYS_")}
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory) -> Iterator[System]:
+    """One instance for the whole run, without demonstration studies."""
+    running = System(tmp_path_factory.mktemp("system") / "i")
+    done = running.command("start", "--no-demo", "--detach", timeout=START_LIMIT_S)
+    if done.returncode != 0:
+        running.command("stop")
+        pytest.fail(f"the instance did not start:\n{done.stdout}\n{done.stderr}")
+    yield running
+    stopped = running.command("stop", timeout=120)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+
+
+def wait_until(condition, limit_s: float, what: str) -> None:
+    """Poll until `condition()`; fail with `what` after the limit."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {limit_s:.0f} s: {what}"
+        time.sleep(0.2)
