@@ -18,6 +18,7 @@ from typing import IO, Any, BinaryIO
 from django.conf import settings
 
 from apps.core.errors import PermanentError
+from apps.storage.durable import make_folders, sync_folder
 
 FOLDER = "rasters"
 CHUNK_BYTES = 1 << 20
@@ -56,16 +57,16 @@ class BlobWriter:
         os.fsync(self._file.fileno())
         self.name = self._digest.hexdigest()
         path = blob_path(self.name)
-        _make_folder(path.parent)
+        make_folders(path.parent)
         Path(self._file.name).replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
 def blob_writer() -> Iterator[BlobWriter]:
     """Write a blob piece by piece. On an error nothing is kept. Raises OSError."""
     root = Path(settings.DATA_DIR) / FOLDER
-    _make_folder(root)
+    make_folders(root)
     with NamedTemporaryFile(dir=root, prefix="open-", delete=False) as file:
         try:
             writer = BlobWriter(file)
@@ -117,20 +118,3 @@ def _digest_of(file: IO[Any]) -> str:
     while chunk := file.read(CHUNK_BYTES):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _make_folder(folder: Path) -> None:
-    """The folder and those above it, each flushed into its parent."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
