@@ -3,7 +3,8 @@
 from celery import current_app
 from kombu import Connection, Exchange, Queue
 
-from apps.core.errors import PermanentError
+from apps.core.checks import refuse_unfit_broker
+from apps.core.errors import DicomsysError, PermanentError
 
 DEAD_EXCHANGE = Exchange("dicomsys.dead", type="topic")
 DEAD_QUEUE = Queue("dicomsys.dead", DEAD_EXCHANGE, routing_key="#", queue_arguments={"x-queue-type": "quorum"})
@@ -44,3 +45,16 @@ def count_messages() -> dict[str, int]:
                 raise QueueMissingError(f"queue {queue.name} is missing: run `manage.py declare_queues`") from error
             channel.close()
     return counts
+
+
+def refuse_to_work_without_queues(**kwargs: object) -> None:
+    """When a worker starts: ends the process, saying why, when a queue is missing or the broker is unfit."""
+    try:
+        with open_broker() as connection:
+            connection.connect()
+            refuse_unfit_broker(connection.connection.server_properties["version"])
+        count_messages()
+    except DicomsysError as error:
+        raise SystemExit(f"this worker does not start: {error}") from error
+    except OSError as error:
+        raise SystemExit(f"this worker does not start: the broker is away ({error})") from error

@@ -20,7 +20,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from apps.core.broker import DEAD_QUEUE, all_queues, count_messages, open_broker
-from apps.core.checks import POSTGRESQL_FLOOR, RABBITMQ_FLOOR
+from apps.core.checks import POSTGRESQL_FLOOR, RABBITMQ_FLOOR, version_numbers
 from apps.core.grants import APP_ROLE
 from apps.core.leader import lock_key
 from apps.core.models import Outbox
@@ -113,8 +113,7 @@ def _broker() -> Iterator[Answer]:
         transport = broker.connection.transport.sock
         encrypted = transport.version() if isinstance(transport, ssl.SSLSocket) else None
     version = server["version"]
-    number = tuple(int(part) for part in version.split(".")[:2])
-    yield _floor("RabbitMQ", version, number >= RABBITMQ_FLOOR, RABBITMQ_FLOOR)
+    yield _floor("RabbitMQ", version, version_numbers(version) >= RABBITMQ_FLOOR, RABBITMQ_FLOOR)
     if encrypted is None:
         yield WRONG, "the broker connection is not encrypted", "use an amqps:// address"
     else:
