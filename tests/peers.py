@@ -1,7 +1,6 @@
 """Peers on loopback: an Orthanc, a C-STORE receiver, and a PACS that can be told to fail at each step."""
 
 import json
-import os
 import socket
 import subprocess
 import threading
@@ -23,6 +22,14 @@ START_PATIENCE_S = 20.0
 VERIFICATION = UID("1.2.840.10008.1.1")
 STUDY_ROOT_FIND, STUDY_ROOT_MOVE = UID("1.2.840.10008.5.1.4.1.2.2.1"), UID("1.2.840.10008.5.1.4.1.2.2.2")
 CT_IMAGE_STORAGE = UID("1.2.840.10008.5.1.4.1.1.2")
+
+
+def system_program(name: str, package: str) -> str:
+    """The system's own program: pynetdicom puts a storescu and an echoscu of its own first in PATH."""
+    path = which(name, path="/usr/bin:/usr/sbin:/usr/local/bin")
+    if path is None:
+        raise RuntimeError(f"{name} is not installed: apt-get install {package}")
+    return path
 
 
 def free_port() -> int:
@@ -66,7 +73,16 @@ class Orthanc:
         folder.mkdir(parents=True, exist_ok=True)
         for number, dataset in enumerate(datasets):
             dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
-        command = ["storescu", "-aec", self.ae_title, "+sd", "-R", self.host, str(self.port), str(folder)]
+        command = [
+            system_program("storescu", "dcmtk"),
+            "-aec",
+            self.ae_title,
+            "+sd",
+            "-R",
+            self.host,
+            str(self.port),
+            str(folder),
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
     def empty(self) -> None:
@@ -86,9 +102,7 @@ class Orthanc:
 @pytest.fixture(scope="session")
 def orthanc_process(tmp_path_factory) -> Iterator[Orthanc]:
     """One Orthanc a session, with a folder and ports of its own."""
-    program = which("Orthanc", path=os.environ["PATH"] + ":/usr/sbin")
-    if program is None:
-        raise RuntimeError("Orthanc is not installed: apt-get install orthanc")
+    program = system_program("Orthanc", "orthanc")
     folder = tmp_path_factory.mktemp("orthanc")
     server = Orthanc(free_port(), f"http://127.0.0.1:{free_port()}")
     (folder / "orthanc.json").write_text(json.dumps(orthanc_settings(server, folder)))

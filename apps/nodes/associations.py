@@ -97,6 +97,12 @@ class PeerAssociation:
     association: Association
     _trace: _Trace = field(repr=False)
 
+    def ready(self, service: str) -> Association:
+        """The association, about to be asked for `service`. Raises PeerUnavailableError when it is over already."""
+        if not self.association.is_established:
+            raise self.no_answer(service)
+        return self.association
+
     def status_of(self, service: str, answer: Dataset) -> int:
         """The status of an answer (16 bits). Raises PeerUnavailableError where there is no answer, with the reason.
 

@@ -45,7 +45,7 @@ def verify_node(node: RemoteNode) -> EchoResult:
 
 def _send_echo(peer: Peer) -> None:
     with associate(peer, [VERIFICATION]) as link:
-        status = link.status_of("C-ECHO", link.association.send_c_echo())
+        status = link.status_of("C-ECHO", link.ready("C-ECHO").send_c_echo())
     if status != SUCCESS:
         raise DimseStatusError("C-ECHO", status)
 
