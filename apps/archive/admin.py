@@ -70,8 +70,8 @@ class StudyAdmin(ReadOnlyAdmin):
     """Studies that the user may see."""
 
     list_display = (
-        "study_instance_uid", "patient_link", "study_date", "accession_number", "description", "series_count",
-        "instance_count", "received_at",
+        "id", "patient_link", "study_date", "accession_number", "description", "series_count", "instance_count",
+        "received_at", "study_instance_uid",
     )  # fmt: skip
     list_filter = ("series__modality", "received_at")
     list_select_related = ("patient",)

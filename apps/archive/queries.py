@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db.models import Count, Exists, F, Lookup, OuterRef, Q, QuerySet, Value, Window
 from django.db.models.functions import RowNumber
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 50
 MAX_TERMS = 6
+MANY = 2000  # keys of one look-up
 RECENT_SERIES = 2000
 BY_STUDY_DATE, BY_ARRIVAL = "study_date", "arrival"
 
@@ -52,6 +53,7 @@ class StudyRow:
     study: Study
     modalities: tuple[str, ...]
     sources: tuple[str, ...]
+    series_texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,6 @@ class StudyPage:
 
     rows: list[StudyRow] = field(default_factory=list)
     next_after: int | None = None
-
-    @property
-    def newest_key(self) -> int:
-        """The highest primary key on this page, 0 where it is empty."""
-        return max((row.study.pk for row in self.rows), default=0)
 
 
 class Like(Lookup):
@@ -88,6 +85,11 @@ def find_studies(user: User, criteria: StudyCriteria, after: int | None = None) 
     return StudyPage(_describe(page), page[-1].pk if len(found) > PAGE_SIZE else None)
 
 
+def newest_key() -> int:
+    """The key of the study that arrived last, whoever may see it; 0 where there is none."""
+    return Study.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
 def count_newer(user: User, criteria: StudyCriteria, since: int, limit: int = 100) -> int:
     """How many matching studies have arrived after the one with the key `since`; counts up to limit."""
     return matching_studies(user, criteria).filter(pk__gt=since)[:limit].count()
@@ -97,49 +99,53 @@ def matching_studies(user: User, criteria: StudyCriteria) -> StudyQuerySet:
     """The studies that match, in no order."""
     studies = Study.objects.visible_to(user)
     if criteria.text.strip():
-        studies = studies.filter(pk__in=_keys_by_text(criteria.text))
+        studies = studies.filter(_text_matches(criteria.text))
     if criteria.date_from:
         studies = studies.filter(study_date__gte=criteria.date_from)
     if criteria.date_to:
         studies = studies.filter(study_date__lte=criteria.date_to)
-    series = Series.objects.filter(study=OuterRef("pk"))
     if criteria.modalities:
-        studies = studies.filter(Exists(series.filter(modality__in=criteria.modalities)))
+        studies = studies.filter(_series_matches(Q(modality__in=criteria.modalities)))
     if criteria.source:
-        studies = studies.filter(Exists(series.filter(calling_ae_title=criteria.source)))
+        studies = studies.filter(_series_matches(Q(calling_ae_title=criteria.source)))
     return studies
 
 
-# --- Text: three indexed searches, joined by UNION, because one OR over two tables would use no index
+# --- Conditions on other tables. The few keys that a condition usually finds are looked up first, because the planner
+# cannot tell rare from common and an OR over two tables uses no index. A condition that finds many needs no index: the
+# newest matching studies are then near
 
 
-def _keys_by_text(text: str) -> QuerySet[Study, Any]:
-    by_name = Study.objects.filter(patient__in=Patient.objects.filter(_name_matches(text)))
-    by_id = Study.objects.filter(patient__in=Patient.objects.filter(_begins("patient_id", text)))
-    by_accession = Study.objects.filter(_begins("accession_number", text))
-    return by_name.values("pk").union(by_id.values("pk"), by_accession.values("pk"))
+def _series_matches(condition: Q) -> Q:
+    keys = list(Series.objects.filter(condition).order_by().values_list("study", flat=True)[: MANY + 1])
+    return (
+        Q(pk__in=set(keys)) if len(keys) <= MANY else Q(Exists(Series.objects.filter(condition, study=OuterRef("pk"))))
+    )
 
 
-def _name_matches(text: str) -> Q:
+def _text_matches(text: str) -> Q:
+    people = _name_matches(text) | _begins("patient_id", text)
+    accession = _begins("accession_number", text)
+    patients = list(Patient.objects.filter(people).values_list("pk", flat=True)[: MANY + 1])
+    studies = list(Study.objects.filter(accession).values_list("pk", flat=True)[: MANY + 1])
+    if max(len(patients), len(studies)) <= MANY:
+        return Q(patient__in=patients) | Q(pk__in=studies)
+    return _name_matches(text, "patient__") | _begins("patient__patient_id", text) | accession
+
+
+def _name_matches(text: str, table: str = "") -> Q:
     """Every word begins a word of the name; "a, b" also asks for a before b."""
     family, _, given = _clean(text).partition(",")
     words = [*search_key(family).split(), *search_key(given).split()][:MAX_TERMS]
     if not any(character.isalnum() for word in words for character in word):
         return Q(pk__in=[])
+    column = f"{table}name_search"
     condition = Q()
-    for word in words:
-        condition &= _begins_a_word(like_pattern(word))
+    for pattern in map(like_pattern, words):
+        condition &= _like(column, f"{pattern}%") | _like(column, f"% {pattern}%") | _like(column, f"%-{pattern}%")
     if search_key(family) and search_key(given):
-        condition &= _like("name_search", f"%{like_pattern(search_key(family))}% {like_pattern(search_key(given))}%")
+        condition &= _like(column, f"%{like_pattern(search_key(family))}% {like_pattern(search_key(given))}%")
     return condition
-
-
-def _begins_a_word(pattern: str) -> Q:
-    return (
-        _like("name_search", f"{pattern}%")
-        | _like("name_search", f"% {pattern}%")
-        | _like("name_search", f"%-{pattern}%")
-    )
 
 
 def _begins(column: str, text: str) -> Q:
@@ -186,12 +192,21 @@ def _take_behind(studies: StudyQuerySet, order: str, after: int | None) -> list[
 
 
 def _describe(studies: Sequence[Study]) -> list[StudyRow]:
-    modalities, sources = defaultdict(set), defaultdict(set)
-    series = Series.objects.filter(study__in=[study.pk for study in studies]).order_by()
-    for key, modality, source in series.values_list("study_id", "modality", "calling_ae_title").distinct():
-        modalities[key].add(modality)
-        sources[key].add(source)
-    return [StudyRow(study, _listed(modalities[study.pk]), _listed(sources[study.pk])) for study in studies]
+    series: defaultdict[int, list[Series]] = defaultdict(list)
+    columns = ("study_id", "modality", "calling_ae_title", "description", "body_part")
+    for one in Series.objects.filter(study__in=[study.pk for study in studies]).only(*columns):
+        series[one.study_id].append(one)
+    return [_row(study, series[study.pk]) for study in studies]
+
+
+def _row(study: Study, series: list[Series]) -> StudyRow:
+    texts = dict.fromkeys(one.description or one.body_part for one in series)
+    return StudyRow(
+        study,
+        modalities=_listed({one.modality for one in series}),
+        sources=_listed({one.calling_ae_title for one in series}),
+        series_texts=tuple(text for text in texts if text),
+    )
 
 
 def _listed(names: set[str]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from apps.archive.queries import (
     find_study,
     list_instances,
     list_series,
+    newest_key,
     prior_studies,
     recent_choices,
 )
@@ -98,7 +99,7 @@ def poll(request: HttpRequest) -> HttpResponse:
 def _results(request: HttpRequest, form: SearchForm) -> dict[str, object]:
     criteria = form.criteria()
     page = find_studies(_user(request), criteria)
-    return {"form": form, "criteria": criteria, "page": page, "state": _state(page)}
+    return {"form": form, "criteria": criteria, "page": page, "state": _state(page), "newest": newest_key()}
 
 
 def _state(page: StudyPage) -> str:

@@ -4,6 +4,7 @@ const picture = dialog.querySelector(".large-image");
 const none = dialog.querySelector(".large-none");
 const label = dialog.querySelector(".large-label");
 const details = dialog.querySelector(".large-details");
+let series = null;
 let images = [];
 let at = 0;
 let frame = 1;
@@ -22,7 +23,7 @@ const show = () => {
   picture.hidden = !hasPixels;
   none.hidden = hasPixels;
   const name = `${image.dataset.label}${frames() > 1 ? `, frame ${frame} of ${frames()}` : ""}`;
-  label.textContent = `${name} (${at + 1} of ${images.length})`;
+  label.textContent = `${name} (${at + 1} of ${Math.max(images.length, Number(series.dataset.total))})`;
   picture.alt = name;
   if (hasPixels) picture.src = address(image, frame);
   preload(frame < frames() ? image : images[at + 1], frame < frames() ? frame + 1 : 1);
@@ -30,8 +31,29 @@ const show = () => {
 
 const showDetails = () => window.htmx.ajax("GET", images[at].dataset.details, { target: details, swap: "innerHTML" });
 
+const collect = () => {
+  images = [...series.querySelectorAll("[data-image]")];
+};
+
+// The grid holds the first images of a long series: walking beyond them fetches more
+const fetchMore = () => {
+  const button = series.querySelector("[data-more-images]");
+  if (!button || button.disabled) return;
+  series.addEventListener(
+    "htmx:afterSettle",
+    () => {
+      const before = images.length;
+      collect();
+      if (dialog.open && at === before - 1) step(1);
+    },
+    { once: true },
+  );
+  button.click();
+};
+
 const open = (image) => {
-  images = [...image.closest("[data-series]").querySelectorAll("[data-image]")];
+  series = image.closest("[data-series]");
+  collect();
   at = images.indexOf(image);
   frame = Math.floor(frames() / 2) + 1;
   dialog.showModal();
@@ -45,6 +67,7 @@ const step = (by) => {
     show();
     return;
   }
+  if (at + by === images.length) fetchMore();
   if (!images[at + by]) return;
   at += by;
   frame = by > 0 ? 1 : frames();
