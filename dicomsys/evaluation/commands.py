@@ -87,7 +87,7 @@ def _supervise_held(folder: Folder, work: Work, detached: bool) -> int:
     rotate_log(log)
     supervisor, progress = Supervisor(folder.logs, folder.state_file), Progress(log)
     supervisor.catch_signals()
-    code = 0
+    code, reason = 0, ""
     try:
         work(folder, supervisor, progress)
         supervisor.mark_ready()
@@ -97,14 +97,15 @@ def _supervise_held(folder: Folder, work: Work, detached: bool) -> int:
     except StopRequested:
         code = 130
     except (StartError, OSError, ValueError, DicomsysError) as error:
-        code = 1
-        progress.complain(f"cannot start: {error}")
+        code, reason = 1, f"cannot start: {error}"
     finally:
         progress.say("stopping …")
         supervisor.stop()
         end_leftovers(folder)
         folder.forget_short()
         progress.say("stopped: no process is left")
+    if reason:
+        progress.complain(reason)
     return code
 
 

@@ -1,8 +1,8 @@
 """Before anything of ours can run: service user, code it can read, virtual environment. Then our own command.
 
-`./start` and `./check` run this file with the system's Python and nothing but its standard library:
-`prepare.py evaluation|check set-up|use WORD…`. As root it goes on as the user `dicomsys` as early as it can; all that
-root writes lies in folders of root.
+`./start` and `./check` run this file with the system's Python and nothing but its standard library, first as
+`prepare.py evaluation|check set-up`, then as `prepare.py evaluation|check use WORD…`. As root it goes on as the user
+`dicomsys` as early as it can; all that root writes lies in folders of root.
 """
 
 import fcntl
@@ -48,34 +48,37 @@ class Place:
         return self.folder / "venv"
 
 
-def main(kind: str, mode: str, words: list[str]) -> NoReturn:
-    """Set up what is missing (mode set-up) or nothing (mode use), then become our own command."""
+def main(kind: str, mode: str, words: list[str]) -> None:
+    """Mode set-up makes what is missing; mode use makes nothing and becomes our own command with those words."""
     os.umask(0o022)
     if sys.version_info < OLDEST_PYTHON:
         raise SetUpError(f"{sys.executable} is Python {sys.version.split()[0]}: 3.11 or later is needed")
-    place = place_of(kind, is_set_up=mode == "set-up") if os.geteuid() == 0 else Place(CLONE, CLONE / "var" / kind)
-    if os.geteuid() != 0 and (CLONE / "var").is_symlink():
+    is_root = os.geteuid() == 0
+    if not is_root and (CLONE / "var").is_symlink():
         raise SetUpError(f"{CLONE / 'var'} was made by root: run this as root, or remove that link")
-    test_data = test_data_folder()
-    if os.geteuid() == 0:
+    place = place_of(kind, mode == "set-up") if is_root else Place(CLONE, CLONE / "var" / kind)
+    test_data = test_data_folder() if mode == "use" else None
+    if is_root:
         test_data = test_data and readable_copy(test_data)
         become(SERVICE_USER)
     if mode == "set-up":
         make_venv(place, LOCKED[kind])
-    elif not (place.venv / "bin" / "python").exists():
+    elif not (place.venv / "made-from").exists():
         raise SetUpError("nothing is set up here yet: run ./start first")
-    run(place, words, test_data)
+    else:
+        run(place, words, test_data)
 
 
-def place_of(kind: str, is_set_up: bool) -> Place:
+def place_of(kind: str, may_change: bool) -> Place:
     """As root: the clone itself where the service user can read it, else a copy below /var/lib/dicomsys."""
-    if is_set_up:
-        ensure_user(SERVICE_USER)
-    elif not has_user(SERVICE_USER):
-        raise SetUpError("nothing is set up here yet: run ./start first")
+    try:
+        pwd.getpwnam(SERVICE_USER)
+    except KeyError as error:
+        raise SetUpError("nothing is set up here yet: run ./start first") from error
     var = CLONE / "var"
     if not var.is_symlink() and can_read(SERVICE_USER, CLONE):
-        give_folder(var, SERVICE_USER)
+        if may_change:
+            give_folder(var, SERVICE_USER)
         owner = (var / kind).owner() if (var / kind).exists() else SERVICE_USER
         if owner != SERVICE_USER:
             raise SetUpError(f"{var / kind} belongs to {owner}: run this as {owner}, or remove that folder")
@@ -83,7 +86,7 @@ def place_of(kind: str, is_set_up: bool) -> Place:
     state = STATE / clone_identity()
     code = state if kind == "evaluation" else state.with_name(f"{state.name}-{kind}")
     place = Place(code, state / "var" / kind)
-    if is_set_up:
+    if may_change:
         state.mkdir(parents=True, exist_ok=True)
         with only_one(state.with_name(f"{state.name}.lock")):
             give_folder(state / "var", SERVICE_USER)
@@ -96,25 +99,6 @@ def place_of(kind: str, is_set_up: bool) -> Place:
 def clone_identity() -> str:
     """A short word that tells this clone from others on the machine."""
     return hashlib.sha256(os.fsencode(CLONE)).hexdigest()[:8]
-
-
-def has_user(name: str) -> bool:
-    """Whether the system knows the user."""
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
-
-
-def ensure_user(name: str) -> None:
-    """Make a system user nobody can sign in as."""
-    if has_user(name):
-        return
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
-    made = subprocess.run([*command, "--shell", "/usr/sbin/nologin", name], capture_output=True, text=True, check=False)
-    if not has_user(name):  # another start may have made it at the same moment
-        raise SetUpError(f"cannot make the user {name}: {made.stderr.strip()}")
 
 
 def can_read(user: str, folder: Path) -> bool:
@@ -280,8 +264,11 @@ def _installers_environment(place: Place) -> dict[str, str]:
         for name, value in os.environ.items()
         if (name.startswith("PIP_") and name not in BAD_FOR_PIP) or name.lower() in NETWORK_VARIABLES
     }
-    cache = {"PIP_CACHE_DIR": str(place.folder.parent / "pip-cache")}
-    return cache | _environment(place) | kept
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    own_home = (
+        {"HOME": str(home)} if os.access(home, os.W_OK) else {"PIP_CACHE_DIR": str(place.folder.parent / "pip-cache")}
+    )
+    return _environment(place) | own_home | kept
 
 
 def _environment(place: Place) -> dict[str, str]:

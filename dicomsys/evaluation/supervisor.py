@@ -79,9 +79,10 @@ class Supervisor:
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def catch_signals(self) -> None:
-        """From now on SIGTERM, SIGINT and SIGHUP end the instance in order."""
+        """From now on SIGTERM, SIGINT and SIGHUP (unless nohup is wanted) end the instance in order."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested, self.stop_signal = True, number
