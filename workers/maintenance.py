@@ -10,7 +10,7 @@ from apps.core.models import Outbox
 from apps.core.queue import PRUNE_OUTBOX, SEND_DUE_WORK, STORE_BATCH, SWEEP_SPOOL
 from apps.printing.services import enqueue_due_work as enqueue_due_prints
 from apps.storage.spool import Spool
-from apps.transfer.retrieve import enqueue_due_work as enqueue_due_retrieves
+from apps.transfer.services import enqueue_due_work as enqueue_due_retrieves
 
 SWEEP_AGE_S = 15.0
 SENT_ROWS_KEPT = timedelta(days=7)
