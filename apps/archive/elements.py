@@ -6,6 +6,7 @@ read once, from front to back, and never as a whole. Nothing here imports Django
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable
 from hashlib import sha256
@@ -326,9 +327,11 @@ def _scan_with_pydicom(front: bytes, encoding: Encoding, wanted: frozenset[int])
         specific_tags=list(wanted),
     )
     try:
-        for element in elements:
-            if isinstance(element.value, bytes):
-                found[int(element.tag)] = element.value
+        with warnings.catch_warnings():  # they quote what pydicom stumbles over
+            warnings.simplefilter("ignore")
+            for element in elements:
+                if isinstance(element.value, bytes):
+                    found[int(element.tag)] = element.value
     except Exception:  # noqa: BLE001, S110 - whatever hostile bytes make of a parser; what was found before counts
         pass
     return found

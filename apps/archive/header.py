@@ -123,14 +123,14 @@ def _encoding(meta: Values, first: bytes) -> Encoding:
 
 
 def _read_wanted(source: Source, offset: int, encoding: Encoding, meta: Values) -> Values:
-    def suffices(found: Values) -> bool:
-        return all(found.get(tag) or meta.get(_META_UIDS.get(tag, 0)) for tag in _UIDS)
-
-    return read_elements(source, offset, encoding, _WANTED, suffices)
+    """The wanted elements of the data set, filled up with what only the file meta knows."""
+    known = {tag: meta[element] for tag, element in _META_UIDS.items() if meta.get(element)}
+    found = read_elements(source, offset, encoding, _WANTED, lambda found: found.keys() | known.keys() >= _UIDS.keys())
+    return found | {tag: value for tag, value in known.items() if not found.get(tag)}
 
 
 def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source: Source) -> Header:
-    uids = _needed_uids(found, meta)
+    uids = _needed_uids(found)
     charset = charset_of(found.get(_CHARSET, b""))
 
     def text(tag: int, width: int) -> str:
@@ -174,8 +174,8 @@ def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source
     )
 
 
-def _needed_uids(found: Values, meta: Values) -> dict[int, str]:
-    uids = {tag: _uid(found.get(tag) or meta.get(_META_UIDS.get(tag, 0), b""), name) for tag, name in _UIDS.items()}
+def _needed_uids(found: Values) -> dict[int, str]:
+    uids = {tag: _uid(found.get(tag, b""), name) for tag, name in _UIDS.items()}
     for tag, uid in uids.items():
         if not uid:
             raise UnreadableError(f"{_UIDS[tag]} ({tag >> 16:04X},{tag & 0xFFFF:04X}) is missing or empty")
