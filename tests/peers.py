@@ -168,12 +168,17 @@ def wait_until(is_true: Callable[[], bool], patience_s: float = 5.0) -> None:
 
 
 def start_scp(ae_title: str, sop_class_uids: Sequence[UID], handlers: Sequence[Any] = ()) -> Any:
-    """pynetdicom's server on a free port, `server_address[1]`; call its `shutdown()`."""
+    """pynetdicom's server on a free port, `server_address[1]`; `stop_scp` ends it."""
     _config.LOG_HANDLER_LEVEL = "none"
     ae = AE(ae_title=ae_title)
     for sop_class_uid in sop_class_uids:
         ae.add_supported_context(sop_class_uid)
     return ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=list(handlers))
+
+
+def stop_scp(server: Any) -> None:
+    """End it without waiting for its half-second poll."""
+    threading.Thread(target=server.shutdown, daemon=True).start()
 
 
 @dataclass
@@ -198,7 +203,7 @@ def store_receiver(settings) -> Iterator[StoreReceiver]:
     server = start_scp(settings.AE_TITLE, [CT_IMAGE_STORAGE], [(evt.EVT_C_STORE, receiver.store)])
     receiver.port = server.server_address[1]
     yield receiver
-    server.shutdown()
+    stop_scp(server)
 
 
 @dataclass
@@ -283,7 +288,7 @@ def pacs() -> Iterator[ScriptedPacs]:
     server = start_scp(script.ae_title, [VERIFICATION, STUDY_ROOT_FIND, STUDY_ROOT_MOVE], script.handlers())
     script.port = server.server_address[1]
     yield script
-    server.shutdown()
+    stop_scp(server)
 
 
 @pytest.fixture
@@ -291,7 +296,7 @@ def storage_only_peer() -> Iterator[Address]:
     """An SCP that accepts none of the services we ask for."""
     server = start_scp("PEER", [CT_IMAGE_STORAGE])
     yield Address(server.server_address[1])
-    server.shutdown()
+    stop_scp(server)
 
 
 # --- Peers that are not even DICOM

@@ -113,6 +113,10 @@ class PeerAssociation:
             return int(answer.Status)
         raise self.no_answer(service)
 
+    def abort(self) -> None:
+        """End the association now; a thread that waits for an answer is told that there is none."""
+        _abort(self.association)
+
     def no_answer(self, service: str) -> PeerUnavailableError:
         """The error of an association that ended, or was given up, before `service` was answered."""
         where = describe(self.peer)
@@ -163,6 +167,7 @@ def describe(peer: Peer) -> str:
 def _abort(association: Association) -> None:
     if association.is_established:
         association.abort()
+    association.dimse.msg_queue.put((None, None))  # as pynetdicom does when a peer aborts: wakes a thread that reads
 
 
 def _context(context: str | PresentationContext) -> PresentationContext:
