@@ -161,7 +161,7 @@ def _stop(link: PeerAssociation, answers: Iterator[tuple[Dataset, Dataset | None
             return
         if time.monotonic() > deadline:
             break
-    link.association.abort()
+    link.abort()
 
 
 def read_match(match: Dataset) -> FoundStudy | None:
