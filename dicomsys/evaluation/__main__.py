@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o077)
     own, rest = split_words(arguments)
     words = _parser().parse_args(own)
-    folder = Folder(words.folder.absolute())
+    folder = Folder(words.folder.resolve())
     match words.command:
         case "start":
             if words.reset and (code := commands.reset(folder, words.yes)) != 0:

@@ -55,8 +55,8 @@ def _services(folder: Folder, supervisor: Supervisor, progress: Progress) -> Ite
         return
     with held(folder):
         try:
-            run_services(folder, supervisor, progress)
-            yield
+            with contextlib.closing(run_services(folder, supervisor, progress)):
+                yield
         finally:
             supervisor.stop()
             end_leftovers(folder)

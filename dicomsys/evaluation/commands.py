@@ -1,5 +1,6 @@
 """The words of `./start`, one function each; every one returns an exit code."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from dicomsys.evaluation.folder import Folder
 from dicomsys.evaluation.instance import AlreadyRunning, held, run_everything, run_services, supervisor_pid
 from dicomsys.evaluation.leftovers import end_leftovers
 from dicomsys.evaluation.passwords import password_of
+from dicomsys.evaluation.ports import Ports
 from dicomsys.evaluation.preparation import ADMIN, OWNER_ROLE
 from dicomsys.evaluation.programs import manage_command
 from dicomsys.evaluation.progress import Progress, fall_silent
@@ -28,19 +30,21 @@ from dicomsys.evaluation.supervisor import StartError, StopRequested, Supervisor
 STOP_PATIENCE_S = 120.0
 KEPT_BY_RESET = ("venv", "cache", "home", "run", "prepare.lock")
 OWNER_COMMANDS = ("migrate",)
-Work = Callable[[Folder, Supervisor, Progress], None]
+Work = Callable[[Folder, Supervisor, Progress], Ports]
 
 
 def start(folder: Folder, detach: bool, with_demo: bool) -> int:
     """The whole instance, in the foreground or, with `detach`, in the background once all is ready."""
 
-    def work(folder: Folder, supervisor: Supervisor, progress: Progress) -> None:
-        is_first = not folder.admin_password_file.exists()
-        run_everything(folder, supervisor, progress, with_demo)
+    def work(folder: Folder, supervisor: Supervisor, progress: Progress) -> Ports:
+        ports = run_everything(folder, supervisor, progress, with_demo)
         progress.say(summary(folder, progress.elapsed_s(), detach), to_log=False)
-        if is_first:
+        is_shown = folder.stamps / "password-shown"
+        if not is_shown.exists():
             password = folder.admin_password_file.read_text().strip()
             progress.say(f"The password of {ADMIN}, shown this once:  {password}\n", to_log=False)
+            is_shown.touch()
+        return ports
 
     return _launch(folder, work, detach)
 
@@ -48,9 +52,10 @@ def start(folder: Folder, detach: bool, with_demo: bool) -> int:
 def services(folder: Folder, detach: bool) -> int:
     """PostgreSQL and RabbitMQ only, for tests."""
 
-    def work(folder: Folder, supervisor: Supervisor, progress: Progress) -> None:
-        run_services(folder, supervisor, progress)
+    def work(folder: Folder, supervisor: Supervisor, progress: Progress) -> Ports:
+        ports = run_services(folder, supervisor, progress)
         progress.say(f"ready after {progress.elapsed_s():.0f} s; settings: {folder.env_file}")
+        return ports
 
     return _launch(folder, work, detach)
 
@@ -89,11 +94,11 @@ def _supervise_held(folder: Folder, work: Work, detached: bool) -> int:
     supervisor.catch_signals()
     code, reason = 0, ""
     try:
-        work(folder, supervisor, progress)
-        supervisor.mark_ready()
-        if detached:
-            fall_silent(log)
-        supervisor.run()
+        with contextlib.closing(work(folder, supervisor, progress)):
+            supervisor.mark_ready()
+            if detached:
+                fall_silent(log)
+            supervisor.run()
     except StopRequested:
         code = 130
     except (StartError, OSError, ValueError, DicomsysError) as error:

@@ -24,7 +24,7 @@ from dicomsys.evaluation.supervisor import StartError, Supervisor
 
 SERVICE_PORTS = ("postgres", "amqps", "dist", "epmd")
 APPLICATION_PORTS = ("web", "dicom")
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 DEFAULT_AE_TITLE = "DICOMSYS"
 
 
@@ -100,14 +100,14 @@ def start_services(folder: Folder, ports: Ports, supervisor: Supervisor, progres
     ports.release("postgres")
     with progress.step(f"PostgreSQL {postgres.server_version(folder)} on port {numbers['postgres']}"):
         supervisor.start(postgres.program(folder))
-        supervisor.wait_for("PostgreSQL", lambda: postgres.is_up(folder, numbers["postgres"]), 60, "postgresql")
+        supervisor.wait_for("PostgreSQL", lambda: postgres.is_up(folder, numbers["postgres"]), PATIENCE_S, "postgresql")
 
 
 def wait_for_broker(folder: Folder, ports: Ports, supervisor: Supervisor, progress: Progress) -> None:
     """Wait until RabbitMQ takes the application's user in."""
     port = ports.numbers["amqps"]
     with progress.step(f"RabbitMQ {rabbitmq.server_version()} on port {port}"):
-        supervisor.wait_for("RabbitMQ", lambda: rabbitmq.is_up(folder, port), 90, "rabbitmq", "epmd")
+        supervisor.wait_for("RabbitMQ", lambda: rabbitmq.is_up(folder, port), PATIENCE_S, "rabbitmq", "epmd")
 
 
 def write_endpoints(folder: Folder, ports: dict[str, int]) -> None:
@@ -126,17 +126,21 @@ def write_endpoints(folder: Folder, ports: dict[str, int]) -> None:
     write_private(folder.endpoints_file, json.dumps(endpoints, indent=1) + "\n")
 
 
-def run_services(folder: Folder, supervisor: Supervisor, progress: Progress) -> None:
-    """PostgreSQL and RabbitMQ up, roles and database made; the owner may make databases: tests do."""
+def run_services(folder: Folder, supervisor: Supervisor, progress: Progress) -> Ports:
+    """PostgreSQL and RabbitMQ up, roles and database made; the owner may make databases: tests do.
+
+    Returns the ports, which are claimed as long as the caller keeps them.
+    """
     ports = lay_out(folder, SERVICE_PORTS, progress)
     start_services(folder, ports, supervisor, progress)
     postgres.prepare_roles(folder, ports.numbers["postgres"], may_create_databases=True)
     wait_for_broker(folder, ports, supervisor, progress)
     write_endpoints(folder, ports.numbers)
+    return ports
 
 
-def run_everything(folder: Folder, supervisor: Supervisor, progress: Progress, with_demo: bool) -> None:
-    """The whole instance up, prepared, and with its demonstration studies."""
+def run_everything(folder: Folder, supervisor: Supervisor, progress: Progress, with_demo: bool) -> Ports:
+    """The whole instance up, prepared, and with its demonstration studies. Returns the ports like `run_services`."""
     ports = lay_out(folder, SERVICE_PORTS + APPLICATION_PORTS, progress)
     write_endpoints(folder, ports.numbers)
     start_services(folder, ports, supervisor, progress)
@@ -156,6 +160,7 @@ def run_everything(folder: Folder, supervisor: Supervisor, progress: Progress, w
     _wait_for_applications(folder, ports.numbers, supervisor, progress)
     if with_demo:
         _send_demonstration(folder, ports.numbers, supervisor, progress)
+    return ports
 
 
 def _start_web_and_receiver(folder: Folder, ports: Ports, supervisor: Supervisor) -> None:

@@ -10,6 +10,15 @@ from dicomsys.evaluation.environment import MARK
 from dicomsys.evaluation.folder import Folder
 
 
+def is_worked_in(folder: Path) -> bool:
+    """Whether a process of this user has the folder as its working folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                return True
+    return False
+
+
 def leftovers(folder: Folder) -> list[int]:
     """Process ids of this instance other than our own and our ancestors'.
 

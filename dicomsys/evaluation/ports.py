@@ -5,8 +5,6 @@ import json
 import os
 import pwd
 import socket
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,11 +16,16 @@ LISTEN_STATE = "0A"  # of /proc/net/tcp
 
 @dataclass
 class Ports:
-    """Port numbers by name, each held open until its user starts, so that nobody else is given it."""
+    """Port numbers by name. Each is claimed as long as this object lives, and held open until its user starts.
+
+    RabbitMQ listens seconds after its start: in the meantime only the claim keeps other instances away. A claim is an
+    abstract Unix socket, which any user can take and which ends with its process.
+    """
 
     numbers: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _held: dict[str, socket.socket] = field(default_factory=dict, repr=False)
+    _claims: list[socket.socket] = field(default_factory=list, repr=False)
 
     def release(self, name: str) -> int:
         """Let go of a port because its process is about to listen on it; returns its number."""
@@ -34,18 +37,24 @@ class Ports:
     def hold(self, name: str, wish: int) -> None:
         """Take the first free port from `wish` on; a note says who has the ones before."""
         for number in range(wish, wish + TRIES):
-            held = _listen(number) if number not in self.numbers.values() else None
-            if held is not None:
+            claim = _claim(number)
+            held = _listen(number) if claim else None
+            if claim and held:
                 self.numbers[name], self._held[name] = number, held
+                self._claims.append(claim)
                 if number != wish:
                     self.notes.append(f"port {wish} ({name}) is taken by {owner_of(wish)}: using {number}")
                 return
+            if claim:
+                claim.close()
         raise OSError(f"no free port for {name} from {wish} to {wish + TRIES - 1}")
 
     def close(self) -> None:
-        """Let go of everything that is still held."""
+        """Let go of everything."""
         for name in list(self._held):
             self.release(name)
+        while self._claims:
+            self._claims.pop().close()
 
 
 def choose_ports(kept_file: Path, names: tuple[str, ...], wishes: dict[str, int]) -> Ports:
@@ -55,11 +64,20 @@ def choose_ports(kept_file: Path, names: tuple[str, ...], wishes: dict[str, int]
     """
     kept = _kept(kept_file)
     ports = Ports()
-    with _one_chooser():
-        for name in names:
-            ports.hold(name, wishes.get(name) or kept.get(name) or WISHES[name])
+    for name in names:
+        ports.hold(name, wishes.get(name) or kept.get(name) or WISHES[name])
     kept_file.write_text(json.dumps(kept | ports.numbers, indent=1))
     return ports
+
+
+def _claim(number: int) -> socket.socket | None:
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        claim.bind(f"\0dicomsys-port-{number}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def port_wishes() -> dict[str, int]:
@@ -90,23 +108,6 @@ def _listen(number: int) -> socket.socket | None:
     return held
 
 
-@contextlib.contextmanager
-def _one_chooser(patience_s: float = 10.0) -> Iterator[None]:
-    """One start at a time on this machine chooses; an abstract socket is a lock that any user can take."""
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    until = time.monotonic() + patience_s
-    while time.monotonic() < until:
-        try:
-            lock.bind("\0dicomsys-ports")
-            break
-        except OSError:
-            time.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.close()
-
-
 def is_listening(number: int) -> bool:
     """Whether somebody listens on a port; asked of the kernel, so that no connection is half opened."""
     return _listener(number) is not None
@@ -116,13 +117,20 @@ def owner_of(number: int) -> str:
     """Who listens on a port, as far as this user may know: program and process id, else the user."""
     inode_and_user = _listener(number)
     if inode_and_user is None:
-        return "another program"
+        return "an instance that is starting" if _is_claimed(number) else "another program"
     inode, user = inode_and_user
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if any(str(link.readlink()) == f"socket:[{inode}]" for link in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (process {process.name})"
     return f"a program of user {_user_name(user)}"
+
+
+def _is_claimed(number: int) -> bool:
+    claim = _claim(number)
+    if claim is not None:
+        claim.close()
+    return claim is None
 
 
 def _listener(number: int) -> tuple[str, int] | None:

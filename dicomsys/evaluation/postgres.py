@@ -12,6 +12,7 @@ from psycopg import sql
 
 from dicomsys.evaluation.environment import base_environment
 from dicomsys.evaluation.folder import Folder, write_private
+from dicomsys.evaluation.leftovers import is_worked_in
 from dicomsys.evaluation.passwords import password_of
 from dicomsys.evaluation.supervisor import Program, StartError
 
@@ -133,7 +134,14 @@ def program(folder: Folder) -> Program:
         folder=folder.postgres_data,
         stage=1,
         stop_signal=signal.SIGINT,
+        before_start=lambda: _remove_stale_lock(folder.postgres_data),
     )
+
+
+def _remove_stale_lock(data: Path) -> None:
+    """After a crash of the machine the process id in the lock may be another program's; the server would not start."""
+    if not is_worked_in(data):
+        (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def connect_as_superuser(folder: Folder, port: int, database: str = "postgres") -> Connection:

@@ -56,9 +56,9 @@ class Child:
     started_at: float = 0.0
     restarts: int = 0
     deaths: int = 0
-    pause_s: float = FIRST_PAUSE_S
+    pause_s: float = 0.0
     start_again_at: float = 0.0
-    last_exit: int | None = None
+    last_end: str = ""
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Supervisor:
         now = time.monotonic()
         for child in self.children.values():
             if child.pid in self._exits:
-                self._note_death(child, self._exits.pop(child.pid))
+                self._note_death(child, f"ended with {self._exits.pop(child.pid)}")
                 changed = True
             if child.pid is None and not self.stop_requested and now >= child.start_again_at:
                 self._spawn(child)
@@ -133,7 +133,7 @@ class Supervisor:
                 raise StopRequested
             for name in names:
                 if self.children[name].deaths >= DEATHS_BEFORE_READY:
-                    raise StartError(f"{name} keeps ending (exit {self.children[name].last_exit})\n{self.tail(name)}")
+                    raise StartError(f"{name} {self.children[name].last_end}, again and again\n{self.tail(name)}")
             if time.monotonic() >= next_look:
                 if is_up():
                     return
@@ -244,26 +244,31 @@ class Supervisor:
 
     def _spawn(self, child: Child) -> None:
         program = child.program
-        if program.before_start is not None:
-            program.before_start()
-        with (self.logs / f"{program.name}.log").open("ab") as log:
-            process = _popen(program.command, program.environment, program.folder, log, log, program.stop_signal)
-        child.pid, child.started_at = process.pid, time.time()
+        child.started_at = time.time()
+        try:
+            if program.before_start is not None:
+                program.before_start()
+            with (self.logs / f"{program.name}.log").open("ab") as log:
+                process = _popen(program.command, program.environment, program.folder, log, log, program.stop_signal)
+        except OSError as error:  # no memory, no disk: it may pass
+            self._note_death(child, f"could not be started: {error}")
+            return
+        child.pid = process.pid
         process.returncode = 0  # this class waits for it, not Popen
 
-    def _note_death(self, child: Child, status: int) -> None:
+    def _note_death(self, child: Child, what: str) -> None:
         if child.pid is not None:
             _end_group(child.pid, signal.SIGKILL)  # its own children must not work on beside the next one
         lived_s = time.time() - child.started_at
-        child.pid, child.last_exit = None, status
+        child.pid, child.last_end = None, what
         if self.stop_requested:
             return
         child.deaths += 1
         child.restarts += 1
-        child.pause_s = FIRST_PAUSE_S if lived_s > STEADY_S else min(child.pause_s * 2, LONGEST_PAUSE_S)
-        child.start_again_at = time.monotonic() + (0.0 if lived_s > STEADY_S else child.pause_s / 2)
-        with (self.logs / f"{child.program.name}.log").open("a") as log:
-            log.write(f"--- supervisor: ended with {status} after {lived_s:.0f} s, starting it again\n")
+        child.pause_s = 0.0 if lived_s > STEADY_S else min(max(child.pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        child.start_again_at = time.monotonic() + child.pause_s
+        with contextlib.suppress(OSError), (self.logs / f"{child.program.name}.log").open("a") as log:
+            log.write(f"--- supervisor: {what} after {lived_s:.0f} s, starting it again in {child.pause_s:.1f} s\n")
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -285,7 +290,8 @@ class Supervisor:
             for name, child in self.children.items()
         }
         state = {"supervisor": os.getpid(), "ready": self.is_ready, "processes": processes}
-        write_private(self.state_file, json.dumps(state, indent=1))
+        with contextlib.suppress(OSError):  # a full disk shall not end what runs
+            write_private(self.state_file, json.dumps(state, indent=1))
 
 
 class _Lines:

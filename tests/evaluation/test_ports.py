@@ -39,6 +39,16 @@ def test_two_choosers_at_once_never_get_the_same_port(tmp_path, taken):
     second.close()
 
 
+def test_a_port_is_claimed_until_its_slow_user_listens(tmp_path, taken):
+    first = choose_ports(tmp_path / "first.json", ("amqps",), {"amqps": taken})
+    claimed = first.release("amqps")
+    second = choose_ports(tmp_path / "second.json", ("amqps",), {"amqps": claimed})
+    assert second.numbers["amqps"] != claimed
+    assert "an instance that is starting" in second.notes[0]
+    first.close()
+    second.close()
+
+
 def test_the_choice_is_kept_for_the_next_start(tmp_path, taken):
     first = choose_ports(tmp_path / "ports.json", ("web",), {"web": taken})
     first.close()
