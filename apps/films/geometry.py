@@ -45,18 +45,24 @@ PORTRAIT, LANDSCAPE = "PORTRAIT", "LANDSCAPE"
 
 @dataclass(frozen=True)
 class Profile:
-    """What one printer draws a sheet with: dots of the whole sheet, dots per inch, bits a sample, colour or gray."""
+    """What one printer draws a sheet with: dots of the whole sheet, dots per inch, bits a sample, colour or gray.
+
+    A calibrated device shows P-Values as the standard wants them (PS3.14); other sheets say that they are not.
+    """
 
     width_px: int
     height_px: int
     dpi: int
     bits: int = 8
     colour: bool = False
+    is_calibrated: bool = False
 
     @property
     def key(self) -> str:
         """The same for profiles that give the same raster."""
-        return f"{self.width_px}x{self.height_px} {self.dpi}dpi {self.bits}bit {'colour' if self.colour else 'gray'}"
+        words = [f"{self.width_px}x{self.height_px}", f"{self.dpi}dpi", f"{self.bits}bit"]
+        words += ["colour"] if self.colour else []
+        return " ".join(words + (["calibrated"] if self.is_calibrated else []))
 
     def px(self, mm: float) -> int:
         """The nearest whole number of dots."""

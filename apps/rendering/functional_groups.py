@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydicom.dataset import Dataset
+from apps.rendering.header import Attributes
 
 PER_FRAME, SHARED = "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"
 
 
-def macro(dataset: Dataset, frame: int, sequence: str) -> Dataset:
+def macro(dataset: Attributes, frame: int, sequence: str) -> Attributes:
     """The item that describes this frame (from 1): of its own group, of the shared group, else the data set itself.
 
     sequence is the macro's keyword, for example PixelMeasuresSequence.
@@ -17,7 +17,7 @@ def macro(dataset: Dataset, frame: int, sequence: str) -> Dataset:
     for group in _groups(dataset, frame):
         items = group.get(sequence)
         if items:
-            item: Dataset = items[0]
+            item: Attributes = items[0]
             return item
     return dataset
 
@@ -43,6 +43,6 @@ def numbers(value: Any) -> list[float]:
         return []
 
 
-def _groups(dataset: Dataset, frame: int) -> list[Dataset]:
+def _groups(dataset: Attributes, frame: int) -> list[Attributes]:
     groups = list(dataset.get(PER_FRAME) or [])[frame - 1 : frame]
     return groups + list(dataset.get(SHARED) or [])[:1]

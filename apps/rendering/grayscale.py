@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from apps.rendering.functional_groups import first_value, macro, numbers
+from apps.rendering.header import Attributes
 from apps.rendering.voi import Lut, Modality, Rescale, Voi, Window
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
@@ -15,7 +15,7 @@ FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 X_RAY_ANGIO = ("1.2.840.10008.5.1.4.1.1.12.1", "1.2.840.10008.5.1.4.1.1.12.2")
 
 
-def read_modality(dataset: Dataset, frame: int, is_signed: bool) -> Modality:
+def read_modality(dataset: Attributes, frame: int, is_signed: bool) -> Modality:
     """The Modality LUT, else the rescale of this frame (from 1), else the identity (PS3.3 C.11.1, C.7.6.16.2.9)."""
     if str(dataset.get("SOPClassUID", "")) in X_RAY_ANGIO:
         return Rescale()
@@ -29,13 +29,13 @@ def read_modality(dataset: Dataset, frame: int, is_signed: bool) -> Modality:
     return Rescale(slope[0], intercept[0])
 
 
-def read_voi(dataset: Dataset, frame: int, is_signed: bool) -> tuple[Voi, ...]:
+def read_voi(dataset: Attributes, frame: int, is_signed: bool) -> tuple[Voi, ...]:
     """Every VOI LUT, then every window of this frame (from 1), in the object's order (PS3.3 C.11.2, C.7.6.16.2.10)."""
     luts = [read_lut(item, is_signed) for item in dataset.get("VOILUTSequence") or []]
     return tuple(lut for lut in luts if lut) + tuple(_windows(macro(dataset, frame, "FrameVOILUTSequence")))
 
 
-def read_lut(item: Dataset, is_signed: bool) -> Lut | None:
+def read_lut(item: Attributes, is_signed: bool) -> Lut | None:
     """One item of a Modality or VOI LUT Sequence; None where it is damaged.
 
     is_signed: the values that it maps are signed, and so is the first one of them, whatever VR it was written with.
@@ -66,7 +66,7 @@ def _unpacked(words: list[int], count: int) -> list[int]:
     return [byte for word in words for byte in (word & 0xFF, word >> 8)]
 
 
-def _windows(item: Dataset) -> list[Window]:
+def _windows(item: Attributes) -> list[Window]:
     centers, widths = numbers(item.get("WindowCenter")), numbers(item.get("WindowWidth"))
     function = str(first_value(item.get("VOILUTFunction")) or "LINEAR").upper()
     if function not in FUNCTIONS:

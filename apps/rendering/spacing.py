@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from pydicom.dataset import Dataset
-
 from apps.rendering.functional_groups import macro, numbers
+from apps.rendering.header import Attributes
 
 PROJECTIONS = {"CR", "DX", "DR", "MG", "XA", "RF", "XC", "IO", "PX", "RG", "RTIMAGE", "BMD"}
 REGION_2D, UNITS_CM = 1, 3  # PS3.3 C.8.5.5.1.1 and C.8.5.5.1.15
@@ -40,7 +39,7 @@ class PixelSpacing:
         return self.source not in (SpacingSource.UNKNOWN, SpacingSource.DETECTOR)
 
 
-def pixel_spacing(dataset: Dataset, frame: int = 1) -> PixelSpacing | None:
+def pixel_spacing(dataset: Attributes, frame: int = 1) -> PixelSpacing | None:
     """The spacing of a frame (from 1) by the first rule that applies, None where nothing tells it."""
     pixel = _pair(macro(dataset, frame, "PixelMeasuresSequence"), "PixelSpacing")
     imager = _pair(dataset, "ImagerPixelSpacing")
@@ -58,7 +57,7 @@ def pixel_spacing(dataset: Dataset, frame: int = 1) -> PixelSpacing | None:
     return _ultrasound(dataset)
 
 
-def pixel_aspect(dataset: Dataset, spacing: PixelSpacing | None) -> float:
+def pixel_aspect(dataset: Attributes, spacing: PixelSpacing | None) -> float:
     """Height of a pixel divided by its width; 1 where nothing says otherwise (PS3.3 C.7.6.3.1.7)."""
     if spacing:
         return spacing.row_mm / spacing.column_mm
@@ -66,7 +65,7 @@ def pixel_aspect(dataset: Dataset, spacing: PixelSpacing | None) -> float:
     return ratio[0] / ratio[1] if len(ratio) == 2 and min(ratio) > 0 else 1.0
 
 
-def _is_projection(dataset: Dataset, has_detector_spacing: bool) -> bool:
+def _is_projection(dataset: Attributes, has_detector_spacing: bool) -> bool:
     """Whether Pixel Spacing needs more evidence: everything but a slice through the patient (or through a slide)."""
     if has_detector_spacing or str(dataset.get("Modality", "")) in PROJECTIONS:
         return True
@@ -74,12 +73,12 @@ def _is_projection(dataset: Dataset, has_detector_spacing: bool) -> bool:
     return not is_slice and str(dataset.get("Modality", "")) not in {"CT", "MR", "PT", "NM", "ST", "RTDOSE"}
 
 
-def _calibrated(dataset: Dataset, pair: tuple[float, float]) -> PixelSpacing:
+def _calibrated(dataset: Attributes, pair: tuple[float, float]) -> PixelSpacing:
     kind = str(dataset.get("PixelSpacingCalibrationType") or "").lower()
     return _of(pair, SpacingSource.CALIBRATED, f"calibrated ({kind})" if kind else "calibrated")
 
 
-def _imager(dataset: Dataset, pair: tuple[float, float]) -> PixelSpacing:
+def _imager(dataset: Attributes, pair: tuple[float, float]) -> PixelSpacing:
     factor = numbers(dataset.get("EstimatedRadiographicMagnificationFactor"))
     if factor and factor[0] > 0:
         corrected = (pair[0] / factor[0], pair[1] / factor[0])
@@ -87,7 +86,7 @@ def _imager(dataset: Dataset, pair: tuple[float, float]) -> PixelSpacing:
     return _of(pair, SpacingSource.DETECTOR)
 
 
-def _ultrasound(dataset: Dataset) -> PixelSpacing | None:
+def _ultrasound(dataset: Attributes) -> PixelSpacing | None:
     """The spacing of the 2D regions, where all agree (PS3.3 C.8.5.5.1: Physical Delta in cm)."""
     found = set()
     for region in dataset.get("SequenceOfUltrasoundRegions") or []:
@@ -103,7 +102,7 @@ def _of(pair: tuple[float, float], source: SpacingSource, label: str = "") -> Pi
     return PixelSpacing(pair[0], pair[1], source, label or source.value)
 
 
-def _pair(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
+def _pair(dataset: Attributes, keyword: str) -> tuple[float, float] | None:
     values = numbers(dataset.get(keyword))
     return (values[0], values[1]) if len(values) == 2 and min(values) > 0 else None
 

@@ -61,21 +61,23 @@ def draw_line(text: str, cap_px: float, is_bold: bool = False) -> Line:
 
     Raises MissingFontError. The mask is kept for the next call: do not write into it.
     """
-    em_px = cap_px / CAP_PER_EM
+    em_px = round(cap_px / CAP_PER_EM)
+    text, names = _printable(text), BOLD if is_bold else REGULAR
     direction = _direction(text)
-    runs = list(_runs(text, BOLD if is_bold else REGULAR, round(em_px)))
+    inks = [_ink(part, _font_of(part[0], names), em_px, direction) for part in _parts(text, names, direction != "rtl")]
     if direction == "rtl":
-        runs.reverse()
-    widths = [font.getlength(part, direction=direction) for part, font in runs]
-    baseline = round(em_px * ASCENT_PER_EM)
-    canvas = Image.new("L", (max(1, round(sum(widths)) + 1), line_height(cap_px)))
-    x, draw = 0.0, ImageDraw.Draw(canvas)
-    for (part, font), width in zip(runs, widths, strict=True):
-        draw.text((x, baseline), part, fill=255, font=font, anchor="ls", direction=direction)
-        x += width
-    mask = np.asarray(canvas, np.uint8)
+        inks.reverse()
+    overhang = em_px // 4
+    mask = np.zeros((line_height(cap_px), round(sum(ink.advance for ink in inks)) + 2 * overhang + 2), np.uint8)
+    x = 0.0
+    for ink in inks:
+        left = round(x)
+        area = mask[:, left : left + ink.mask.shape[1]]
+        np.maximum(area, ink.mask[: area.shape[0], : area.shape[1]], out=area)
+        x += ink.advance
+    mask = mask[:, overhang : overhang + max(1, round(x)) + 1]
     mask.setflags(write=False)
-    return Line(mask, baseline)
+    return Line(mask, round(em_px * ASCENT_PER_EM))
 
 
 def fit_line(text: str, cap_px: float, width_px: int, is_bold: bool = False) -> Line:
@@ -101,10 +103,36 @@ def text_problems() -> list[str]:
     return problems
 
 
-def _runs(text: str, names: tuple[str, ...], em_px: int) -> Iterator[tuple[str, ImageFont.FreeTypeFont]]:
-    """Stretches of one font, in reading order."""
-    for name, run in groupby(_printable(text), lambda c: _font_of(c, names)):
-        yield "".join(run), _font(name, em_px)
+@dataclass(frozen=True)
+class _Ink:
+    """A letter, or a stretch of letters that shape each other, after a quarter of an em; then the next one begins."""
+
+    mask: NDArray[np.uint8]
+    advance: float
+
+
+@lru_cache(maxsize=8192)
+def _ink(part: str, name: str, em_px: int, direction: str | None) -> _Ink:
+    font, overhang = _font(name, em_px), em_px // 4
+    advance = font.getlength(part, direction=direction)
+    canvas = Image.new("L", (round(advance) + 2 * overhang + 1, round(em_px * LINE_PER_EM) + 1))
+    at = (overhang, round(em_px * ASCENT_PER_EM))
+    ImageDraw.Draw(canvas).text(at, part, fill=255, font=font, anchor="ls", direction=direction)
+    return _Ink(np.asarray(canvas, np.uint8), advance)
+
+
+def _parts(text: str, names: tuple[str, ...], is_splittable: bool) -> Iterator[str]:
+    """Stretches of one font in reading order; single letters where the script's letters do not shape each other."""
+    for _, run in groupby(text, lambda c: _font_of(c, names)):
+        stretch = "".join(run)
+        yield from stretch if is_splittable and all(_stands_alone(c) for c in stretch) else (stretch,)
+
+
+def _stands_alone(character: str) -> bool:
+    """Latin, Greek, Cyrillic, punctuation, Chinese, Japanese and Korean, each with its accents in one character."""
+    code = ord(character)
+    known = code < 0x0590 or 0x1E00 <= code < 0x2C00 or 0x2E80 <= code < 0xFB00 or 0xFF00 <= code < 0xFFF0
+    return known and not unicodedata.combining(character) and character not in JOINERS
 
 
 def _printable(text: str) -> str:
@@ -121,6 +149,7 @@ def _direction(text: str) -> str | None:
     return "rtl" if next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L" else "ltr"
 
 
+@lru_cache(maxsize=4096)
 def _font_of(character: str, names: tuple[str, ...]) -> str:
     """The first font that has the character; where none has, the first, which draws an empty box.
 

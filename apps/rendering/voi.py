@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 P_MAX = 65535  # P-Values have 16 bits; 65535 = 257 * 255, so `// 257` gives exactly floor(y * 255)
+FLOOR = -0.4985  # OpenCV rounds to the nearest: with this, p / 257 is cut off instead, for each of the 65536 values
 ROUNDING = 1e-6  # far below a P-Value, far above the error of a double: 5.0 must not become 4 for 4.9999999999
 
 
@@ -87,6 +88,11 @@ def gray_values(
         table = _table(stored.dtype.str, modality, voi, is_inverse, maximum)
         return np.asarray(cv2.LUT(stored.view(f"u{stored.dtype.itemsize}"), table), np.uint16)
     return _compute(stored.astype(np.float64), modality, voi, is_inverse, maximum)
+
+
+def eight_bits(p_values: NDArray[np.uint16], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """floor(p / 257) of every P-Value, exactly; written into `out` where it is given."""
+    return np.asarray(cv2.convertScaleAbs(p_values, out, 1 / 257, FLOOR), np.uint8)
 
 
 @lru_cache(maxsize=64)
