@@ -4,6 +4,7 @@ One relay works at a time. It sleeps in LISTEN and looks each 5 s all the same. 
 marking, the row is published again: tasks are safe to deliver twice.
 """
 
+import json
 import logging
 import os
 import time
@@ -51,9 +52,9 @@ def publish_unsent(connection: psycopg.Connection) -> int:
     rows = connection.execute(
         "SELECT id, task_name, arguments FROM core_outbox WHERE sent_at IS NULL ORDER BY id LIMIT %s::int", [BATCH_ROWS]
     ).fetchall()
-    for row_id, task_name, arguments in rows:
+    for row_id, task_name, arguments in rows:  # Django's connection parameters leave JSON as text
         try:
-            current_app.send_task(task_name, args=arguments)
+            current_app.send_task(task_name, args=json.loads(arguments))
         except (OperationalError, OSError) as error:
             logger.warning("the broker is away (%s), outbox rows wait", type(error).__name__)
             time.sleep(PAUSE_S)

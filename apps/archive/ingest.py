@@ -25,7 +25,7 @@ from apps.storage.durable import sync_folder
 from apps.storage.files import Adopted, adopt, keep_aside, writable_volume
 from apps.storage.models import Volume
 from apps.storage.paths import instance_path
-from apps.storage.spool import Spool
+from apps.storage.spool import BATCH_FILES, Spool
 
 logger = logging.getLogger(__name__)
 
@@ -55,36 +55,54 @@ class _Item:
 
 
 def store_batch(name: str) -> list[Ingested]:
-    """Store one closed batch. Empty when another worker has it, or when it is done already.
+    """Store one closed batch, and with it the oldest others that wait, up to the size of a full batch.
 
-    Raises OSError or RetryableError when the store cannot take it now: then nothing changed and the spool sweep asks
-    again.
+    So a backlog of small batches costs no more than one of full ones. A batch that another worker has, or that is done
+    already, is passed over. Raises OSError or RetryableError when the store cannot take it now: then nothing changed
+    and the spool sweep asks again.
     """
     spool = Spool(settings.SPOOL_DIR)
+    batches = _gather(spool, name)
     try:
-        results = _store_locked(spool, name, spool.files(name))
+        results = _store_locked(spool, batches)
     except DataError:
         logger.exception("batch %s: the database refused a value, storing its files one by one", name)
-        results = [result for path in spool.files(name) for result in _store_alone(spool, name, path)]
+        alone = [{batch: [path]} for batch, paths in batches.items() for path in paths]
+        results = [result for one in alone for result in _store_alone(spool, one)]
     if results:
         counts = Counter(result.outcome.value for result in results)
         logger.info("batch %s: %s", name, ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
     return results
 
 
-def _store_locked(spool: Spool, name: str, paths: list[Path]) -> list[Ingested]:
+_Batches = dict[str, list[Path]]
+
+
+def _gather(spool: Spool, name: str) -> _Batches:
+    batches, count = {name: spool.files(name)}, len(spool.files(name))
+    for other in spool.closed_batches():
+        if count >= BATCH_FILES:
+            break
+        if other not in batches:
+            batches[other] = spool.files(other)
+            count += len(batches[other])
+    return batches
+
+
+def _store_locked(spool: Spool, batches: _Batches) -> list[Ingested]:
     with transaction.atomic():
-        if not _try_lock(name):
-            return []
-        results = _store_files([path for path in paths if path.exists()])
-    spool.remove(name, paths)
+        mine = {name: paths for name, paths in batches.items() if _try_lock(name)}
+        results = _store_files([path for paths in mine.values() for path in paths if path.exists()])
+    for name, paths in mine.items():
+        spool.remove(name, paths)
     return results
 
 
-def _store_alone(spool: Spool, name: str, path: Path) -> list[Ingested]:
+def _store_alone(spool: Spool, batch: _Batches) -> list[Ingested]:
     try:
-        return _store_locked(spool, name, [path])
+        return _store_locked(spool, batch)
     except DataError:
+        ((name, (path,)),) = batch.items()
         with transaction.atomic():
             result = _hold(path, Conflict.Kind.UNREADABLE, "a value in its header does not fit the database")
         spool.remove(name, [path])

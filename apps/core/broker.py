@@ -1,5 +1,8 @@
 """The queues: declared once by `manage.py declare_queues`, checked by every worker before it starts."""
 
+import logging
+import time
+
 from celery import current_app
 from kombu import Connection, Exchange, Queue
 
@@ -9,6 +12,9 @@ from apps.core.errors import DicomsysError, PermanentError
 DEAD_EXCHANGE = Exchange("dicomsys.dead", type="topic")
 DEAD_QUEUE = Queue("dicomsys.dead", DEAD_EXCHANGE, routing_key="#", queue_arguments={"x-queue-type": "quorum"})
 CONNECT_TIMEOUT_S = 5
+RETRY_S = 2
+
+logger = logging.getLogger(__name__)
 
 
 class QueueMissingError(PermanentError):
@@ -48,13 +54,17 @@ def count_messages() -> dict[str, int]:
 
 
 def refuse_to_work_without_queues(**kwargs: object) -> None:
-    """When a worker starts: ends the process, saying why, when a queue is missing or the broker is unfit."""
-    try:
-        with open_broker() as connection:
-            connection.connect()
-            refuse_unfit_broker(connection.connection.server_properties["version"])
-        count_messages()
-    except DicomsysError as error:
-        raise SystemExit(f"this worker does not start: {error}") from error
-    except OSError as error:
-        raise SystemExit(f"this worker does not start: the broker is away ({error})") from error
+    """When a worker starts: waits for the broker; ends the process when a queue is missing or the broker is unfit."""
+    while True:
+        try:
+            with open_broker() as connection:
+                connection.connect()
+                refuse_unfit_broker(connection.connection.server_properties["version"])
+            count_messages()
+        except DicomsysError as error:
+            raise SystemExit(f"this worker does not start: {error}") from error
+        except OSError as error:
+            logger.warning("the broker is away (%s), waiting for it", type(error).__name__)
+            time.sleep(RETRY_S)
+        else:
+            return

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -100,9 +101,8 @@ class Spool:
         """Forget files that are in the archive now, and the batch when nothing is left in it."""
         for path in stored:
             path.unlink(missing_ok=True)
-        folder = self.closed_dir / name
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        with suppress(OSError):  # files are left in it, or another worker was quicker
+            (self.closed_dir / name).rmdir()
 
     def oldest_age_s(self) -> float:
         """Age in seconds of the oldest closed batch; 0 when there is none."""

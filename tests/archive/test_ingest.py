@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import DataError, connection
 from pydicom.uid import generate_uid
 
 from apps.archive import ingest
@@ -173,6 +173,28 @@ def test_a_batch_that_is_gone_is_no_error(volume):
     assert store_batch("1.aabbccdd-1") == []
 
 
+def test_an_emptied_batch_that_was_left_is_removed(volume):
+    (Spool(settings.SPOOL_DIR).closed_dir / "1.aabbccdd-1").mkdir()
+    assert store_batch("1.aabbccdd-1") == []
+    assert waiting_batches() == []
+
+
+def test_a_value_that_the_database_refuses_holds_back_one_file_only(volume, monkeypatch):
+    datasets = series_of(3)
+    real = ingest.insert_instances
+
+    def refuse(headers, *args):
+        headers = list(headers)
+        if any(header.sop_instance_uid == datasets[1].SOPInstanceUID for header in headers):
+            raise DataError("value out of range")
+        return real(headers, *args)
+
+    monkeypatch.setattr(ingest, "insert_instances", refuse)
+    assert store(*datasets) == ["stored", "unreadable", "stored"]
+    assert Conflict.objects.get().reason == "a value in its header does not fit the database"
+    assert waiting_batches() == []
+
+
 def test_no_volume_leaves_the_batch_in_the_spool(file_store, db):
     name = spooled(part10(ct_dataset()))
     with pytest.raises(NoVolumeError):
@@ -224,3 +246,11 @@ def test_one_uid_in_two_studies_side_by_side_is_stored_once_and_kept_aside_once(
         instance = Instance.objects.get(sop_instance_uid=uid)
         assert instance.path.is_file()
         assert len(list(Path(volume.root).rglob(f"{uid}.dcm"))) == 1
+
+
+def test_a_backlog_of_small_batches_is_stored_together(volume, django_assert_max_num_queries):
+    names = [spooled(part10(dataset)) for dataset in series_of(20)]
+    with django_assert_max_num_queries(45):  # 20 of them ask for a batch's lock
+        results = store_batch(names[0])
+    assert [result.outcome for result in results] == [Outcome.STORED] * 20
+    assert waiting_batches() == []

@@ -67,7 +67,7 @@ class System:
         password = ring.get_password(SERVICE, "database-dicomsys_app")
         dsn = self.endpoints["postgres"]["dsn_without_password"]
         with psycopg.connect(dsn, user="dicomsys_app", password=password) as connection:
-            return connection.execute(statement, parameters).fetchall()
+            return connection.execute(statement, parameters or None).fetchall()
 
 
 def bare_environment() -> dict[str, str]:

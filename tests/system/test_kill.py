@@ -1,5 +1,6 @@
 """SIGKILL of every process under load: what a sender was told is stored, once, and unchanged."""
 
+import contextlib
 import random
 import threading
 import time
@@ -15,7 +16,7 @@ from apps.storage.paths import instance_path
 from tests.dicom import encode, series_of
 from tests.system.conftest import wait_until
 
-PROCESSES = ("receiver", "worker-ingest", "relay", "web", "beat", "postgres", "rabbitmq")
+PROCESSES = ("receiver", "worker-ingest", "relay", "web", "beat", "postgresql", "rabbitmq")
 INSTANCES, SENDERS = 1000, 4
 
 
@@ -127,5 +128,6 @@ def test_the_doctor_finds_nothing_wrong_afterwards(system, load):
         last = system.manage("doctor")
         return last.returncode == 0
 
-    wait_until(is_well, 60, "the doctor is content")
-    assert "nothing is wrong" in last.stdout
+    with contextlib.suppress(AssertionError):
+        wait_until(is_well, 60, "the doctor is content")
+    assert "nothing is wrong" in last.stdout, last.stdout
