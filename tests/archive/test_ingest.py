@@ -218,7 +218,9 @@ def test_many_workers_on_one_study_store_each_instance_once(volume):
         outcomes = [outcome for part in pool.map(work, batches) for outcome in part]
 
     assert outcomes.count(Outcome.STORED) == 60
-    assert outcomes.count(Outcome.DUPLICATE) == 60
+    # between a worker's commit and its unlink another may look at the file again: a duplicate once more
+    assert outcomes.count(Outcome.DUPLICATE) == len(outcomes) - 60 >= 60
+    assert waiting_batches() == []
     study = Study.objects.get()
     assert (study.instance_count, study.series_count, Instance.objects.count()) == (60, 1, 60)
     assert all(

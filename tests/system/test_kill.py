@@ -76,7 +76,8 @@ def load(system):
 
 def stored_instances(system) -> list[tuple]:
     return system.query(
-        "SELECT i.sop_instance_uid, i.dataset_sha256, i.file_sha256, r.series_instance_uid, s.study_instance_uid, v.root"
+        "SELECT i.sop_instance_uid, i.dataset_sha256, i.file_sha256, r.series_instance_uid, s.study_instance_uid,"
+        " v.root"
         " FROM archive_instance i JOIN archive_series r ON r.id = i.series_id JOIN archive_study s ON s.id = r.study_id"
         " JOIN storage_volume v ON v.id = i.volume_id JOIN archive_patient p ON p.id = s.patient_id"
         " WHERE p.patient_id LIKE 'KILL%'"
