@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
@@ -34,7 +35,7 @@ class Sender(threading.Thread):
         while not (self.may_end.is_set() and len(self.acknowledged) == len(self.lot)):
             ae = AE(ae_title="LOADTEST")
             ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 10
-            ae.add_requested_context(CTImageStorage)
+            ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
             assoc = ae.associate(host, port, ae_title=ae_title)
             if assoc.is_established:
                 self._send(assoc)
