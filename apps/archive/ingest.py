@@ -25,7 +25,7 @@ from apps.storage.durable import sync_folder
 from apps.storage.files import Adopted, adopt, keep_aside, writable_volume
 from apps.storage.models import Volume
 from apps.storage.paths import instance_path
-from apps.storage.spool import BATCH_FILES, Spool
+from apps.storage.spool import BATCH_FILES, Batch, Spool
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,24 @@ def store_batch(name: str) -> list[Ingested]:
     return results
 
 
+def store_open_batch(batch: Batch) -> list[Ingested]:
+    """Store the files of a batch that this process holds open, and close it: for import, which reports on each file.
+
+    No worker sees an open batch; when this process dies, the spool sweep hands it over. Raises as `store_batch`.
+    """
+    paths = batch.files()
+    try:
+        with transaction.atomic():
+            results = _store_files(paths)
+    except DataError:
+        logger.exception("batch %s: the database refused a value, storing its files one by one", batch.name)
+        results = [result for path in paths for result in _store_path(path)]
+    for path in paths:
+        path.unlink()
+    batch.close()
+    return results
+
+
 _Batches = dict[str, list[Path]]
 
 
@@ -103,10 +121,22 @@ def _store_alone(spool: Spool, batch: _Batches) -> list[Ingested]:
         return _store_locked(spool, batch)
     except DataError:
         ((name, (path,)),) = batch.items()
-        with transaction.atomic():
-            result = _hold(path, Conflict.Kind.UNREADABLE, "a value in its header does not fit the database")
+        result = _hold_unfit(path)
         spool.remove(name, [path])
         return [result]
+
+
+def _store_path(path: Path) -> list[Ingested]:
+    try:
+        with transaction.atomic():
+            return _store_files([path])
+    except DataError:
+        return [_hold_unfit(path)]
+
+
+@transaction.atomic
+def _hold_unfit(path: Path) -> Ingested:
+    return _hold(path, Conflict.Kind.UNREADABLE, "a value in its header does not fit the database")
 
 
 def _try_lock(name: str) -> bool:

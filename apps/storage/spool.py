@@ -94,8 +94,7 @@ class Spool:
 
     def files(self, name: str) -> list[Path]:
         """The files of a closed batch, in the order they came; empty when the batch is gone."""
-        folder = self.closed_dir / name
-        return sorted(folder.glob("*.dcm"), key=lambda path: int(path.stem)) if folder.is_dir() else []
+        return _files(self.closed_dir / name)
 
     def remove(self, name: str, stored: Sequence[Path]) -> None:
         """Forget files that are in the archive now, and the batch when nothing is left in it."""
@@ -107,6 +106,10 @@ class Spool:
     def oldest_age_s(self) -> float:
         """Age in seconds of the oldest closed batch; 0 when there is none."""
         return max((age for _, age in _ages(self.closed_dir)), default=0.0)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.dcm"), key=lambda path: int(path.stem)) if folder.is_dir() else []
 
 
 def _ages(folder: Path) -> Iterator[tuple[str, float]]:
@@ -155,6 +158,10 @@ class Batch:
         path = partial.rename(partial.with_suffix(".dcm"))
         os.fsync(self._descriptor)
         return path
+
+    def files(self) -> list[Path]:
+        """Its whole files, in the order they came."""
+        return _files(self.folder)
 
     @property
     def is_due(self) -> bool:

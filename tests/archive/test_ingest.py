@@ -250,6 +250,15 @@ def test_one_uid_in_two_studies_side_by_side_is_stored_once_and_kept_aside_once(
         assert len(list(Path(volume.root).rglob(f"{uid}.dcm"))) == 1
 
 
+def test_an_open_batch_is_stored_by_its_holder_and_leaves_nothing(volume):
+    spool = Spool(settings.SPOOL_DIR)
+    batch = spool.open_batch()
+    for dataset in series_of(3):
+        batch.write((part10(dataset),))
+    assert [result.outcome for result in ingest.store_open_batch(batch)] == [Outcome.STORED] * 3
+    assert not list(settings.SPOOL_DIR.glob("*/*"))
+
+
 def test_a_backlog_of_small_batches_is_stored_together(volume, django_assert_max_num_queries):
     names = [spooled(part10(dataset)) for dataset in series_of(20)]
     with django_assert_max_num_queries(45):  # 20 of them ask for a batch's lock
