@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
@@ -51,7 +51,7 @@ _BINARY_VRS = dict.fromkeys(b"AT OW SS US".split(), 2) | dict.fromkeys(b"FL OF O
 _BINARY_VRS |= dict.fromkeys(b"FD OD OV SV UV".split(), 8)
 """VRs of numbers, and the bytes of one (PS3.5 6.2)."""
 
-_MAX_ELEMENTS = 5_000_000
+_MAX_ELEMENTS = 1_000_000
 _MAX_DEPTH = 64
 _MAX_INFLATED_BYTES = 1 << 30
 _SHORT_VALUE_BYTES = 64 * 1024
@@ -66,10 +66,12 @@ class _Element(NamedTuple):
     """One step through a data set: an element, or the beginning or end of an item."""
 
     tag: int
-    vr: bytes  # empty when unknown
-    spans: list[tuple[int, int]]  # where the value lies: (start, length); none for a sequence, many for fragments
     depth: int
-    little: bool
+    vr: bytes = b""  # empty when unknown
+    start: int = 0  # where in the file its value begins
+    length: int = 0
+    little: bool = True
+    fragments: Sequence[tuple[int, int]] = ()  # (start, length) of each, instead of start; length is their sum
 
 
 def same_content(left: Path, right: Path) -> bool:
@@ -140,18 +142,17 @@ class _DataSet:
 
     def value(self, element: _Element) -> bytes:
         """A short value, little endian."""
-        if sum(length for _, length in element.spans) > _SHORT_VALUE_BYTES:
+        if element.length > _SHORT_VALUE_BYTES or element.fragments:
             raise _UndecidedError("a long value where a short one belongs")
-        return b"".join(self.chunks(element))
+        self.file.seek(element.start)
+        return _little(self.file.read(element.length), element)
 
     def chunks(self, element: _Element) -> Iterator[bytes]:
         """The bytes of a value, little endian, in pieces that are not empty."""
-        width = 1 if element.little else _BINARY_VRS.get(element.vr, 1)
-        for start, length in element.spans:
+        for start, length in element.fragments or [(element.start, element.length)]:
             for at in range(start, start + length, _CHUNK_BYTES):
                 self.file.seek(at)
-                chunk = self.file.read(min(_CHUNK_BYTES, start + length - at))
-                yield chunk if width == 1 else np.frombuffer(chunk, f">u{width}").astype(f"<u{width}").tobytes()
+                yield _little(self.file.read(min(_CHUNK_BYTES, start + length - at)), element)
 
     def _walk(self, at: int, end: int, encoding: Encoding, depth: int) -> Generator[_Element, None, int]:
         """Elements from byte `at` up to `end` or the end of an item; returns the byte behind."""
@@ -162,16 +163,16 @@ class _DataSet:
             if tag == ITEM_END:
                 return at
             if tag == _PIXEL_DATA and length == UNDEFINED:
-                spans, at = self._fragments(at, encoding.order)
-                yield _Element(tag, vr, spans[1:], depth, True)  # the first is the Basic Offset Table (PS3.5 A.4)
-            elif self._is_sequence(vr, at, length, encoding):
-                yield _Element(tag, b"SQ", [], depth, True)
+                spans, at = self._fragments(at, encoding.order)  # the first is the Basic Offset Table (PS3.5 A.4)
+                yield _Element(tag, depth, vr, 0, sum(size for _, size in spans[1:]), fragments=spans[1:])
+            elif self._is_sequence(vr, at, length):
+                yield _Element(tag, depth, b"SQ")
                 inner = encoding if vr == b"SQ" else encoding._replace(implicit=True, little=True)
                 at = yield from self._walk_items(at, end if length == UNDEFINED else at + length, inner, depth)
             else:
                 if at + length > end:
                     raise _UndecidedError("an element ends behind its data set")
-                yield _Element(tag, vr, [(at, length)] if length else [], depth, encoding.little)
+                yield _Element(tag, depth, vr, at, length, encoding.little)
                 at += length
         return at
 
@@ -180,9 +181,9 @@ class _DataSet:
             tag, length, at = self._item_head(at, encoding.order)
             if tag == SEQUENCE_END:
                 return at
-            yield _Element(ITEM, b"", [], depth, True)
+            yield _Element(ITEM, depth)
             at = yield from self._walk(at, end if length == UNDEFINED else at + length, encoding, depth + 1)
-            yield _Element(ITEM_END, b"", [], depth, True)
+            yield _Element(ITEM_END, depth)
         return at
 
     def _head(self, at: int, encoding: Encoding) -> tuple[int, bytes, int, int]:
@@ -213,7 +214,7 @@ class _DataSet:
             raise _UndecidedError("an item is missing")
         return tag, length, at + 8
 
-    def _is_sequence(self, vr: bytes, at: int, length: int, encoding: Encoding) -> bool:
+    def _is_sequence(self, vr: bytes, at: int, length: int) -> bool:
         """Also where nothing but the bytes tell: private elements in implicit VR, and UN (PS3.5 6.2.2)."""
         if length == UNDEFINED or vr == b"SQ":
             return True
@@ -233,6 +234,14 @@ class _DataSet:
                 raise _UndecidedError("a fragment ends behind the file")
             spans.append((at, length))
             at += length
+
+
+def _little(value: bytes, element: _Element) -> bytes:
+    """The value as it would be in little endian; whole numbers of it."""
+    if element.little or element.vr not in _BINARY_VRS:
+        return value
+    width = _BINARY_VRS[element.vr]
+    return np.frombuffer(value, f">u{width}").astype(f"<u{width}").tobytes()
 
 
 def _says_nothing(element: _Element) -> bool:
@@ -264,15 +273,14 @@ def _inflated(file: IO[bytes], start: int) -> IO[bytes]:
 
 
 def _same_value(first: _DataSet, left: _Element, second: _DataSet, right: _Element) -> bool:
+    if max(left.length, right.length) > _SHORT_VALUE_BYTES or left.fragments or right.fragments:
+        return _same_bytes(first.chunks(left), second.chunks(right))
     vr = left.vr if left.vr not in (b"", b"UN") else right.vr
-    if vr not in _BINARY_VRS and _length(left) <= _SHORT_VALUE_BYTES and _length(right) <= _SHORT_VALUE_BYTES:
-        padding = b"\0" if vr in (b"OB", b"UN", b"") else b" \0"
-        return first.value(left).rstrip(padding) == second.value(right).rstrip(padding)
-    return _same_bytes(first.chunks(left), second.chunks(right))
-
-
-def _length(element: _Element) -> int:
-    return sum(length for _, length in element.spans)
+    ours, theirs = first.value(left), second.value(right)
+    if ours == theirs or vr in _BINARY_VRS:
+        return ours == theirs
+    padding = b"\0" if vr in (b"OB", b"UN", b"") else b" \0"
+    return ours.rstrip(padding) == theirs.rstrip(padding)
 
 
 def _same_bytes(first: Iterator[bytes], second: Iterator[bytes]) -> bool:

@@ -20,10 +20,11 @@ from apps.core.errors import PermanentError
 
 _FIRST_READ = 32 * 1024
 _NEXT_READ = 256 * 1024
-_PARSED_BYTES = 32 * 1024 * 1024  # a header that is longer is no header
+_PARSED_BYTES = 8 * 1024 * 1024  # a header that is longer is no header
 _META_BYTES = 1024 * 1024
 _VALUE_BYTES = 16 * 1024  # no wanted value is longer by right (PS3.5 6.2)
-_PYDICOM_BYTES = 2 * 1024 * 1024
+_PYDICOM_BYTES = 1024 * 1024
+_PYDICOM_READS = 200_000
 _MAX_DEPTH = 32
 
 Values = dict[int, bytes]
@@ -144,7 +145,7 @@ def _scan_meta(window: bytes, at: int) -> tuple[Values, int]:
 def _scan_meta_with_pydicom(window: bytes, start: int) -> tuple[Values, int]:
     """Group 0002 as pydicom sees it: unknown VRs, implicit VR, a wrong length."""
     for implicit in (False, True):
-        file = BytesIO(window)
+        file = _Rationed(window)
         file.seek(start)
         try:
             found = list(data_element_generator(file, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2))
@@ -315,11 +316,28 @@ def _inflate(compressed: bytes) -> bytes:
         raise UnreadableError("the deflated data set cannot be inflated") from error
 
 
+class _Rationed(BytesIO):
+    """Bytes that may be read a few times over: hostile nesting makes pydicom begin again and again."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._reads, self._bytes = _PYDICOM_READS, 4 * len(content)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Raise EOFError when the ration is eaten up."""
+        chunk = super().read(size)
+        self._reads -= 1
+        self._bytes -= len(chunk)
+        if self._reads < 0 or self._bytes < 0:
+            raise EOFError
+        return chunk
+
+
 def _scan_with_pydicom(front: bytes, encoding: Encoding, wanted: frozenset[int]) -> Values:
     """The wanted values as pydicom finds them in the beginning of the data set, also out of order and torn."""
     found: Values = {}
     elements = data_element_generator(
-        BytesIO(front),
+        _Rationed(front),
         encoding.implicit,
         encoding.little,
         stop_when=lambda tag, vr, length: tag >> 16 == 0x7FE0,
