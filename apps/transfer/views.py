@@ -21,7 +21,9 @@ from apps.transfer.queries import lines_of_found, lines_of_jobs
 from apps.transfer.services import cancel_retrieve, request_retrieve, retry_retrieve
 
 JOBS_A_PAGE = 50
-NOT_FETCHABLE = "This study cannot be fetched from there. Search again; an administrator can see what that system may."
+NOT_FETCHABLE = (
+    "This study cannot be retrieved from there. Search again; an administrator can see what that system may."
+)
 
 
 @requires("transfer.query_node")
@@ -86,7 +88,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
 def cancel(request: HttpRequest, job_id: int) -> HttpResponse:
     """Stop one fetch; what has come stays."""
     if not cancel_retrieve(job_id) and not _is_htmx(request):
-        messages.info(request, "This fetch had ended already.")
+        messages.info(request, "This retrieval had ended already.")
     return _line_or_jobs(request, job_id)
 
 
@@ -95,7 +97,7 @@ def cancel(request: HttpRequest, job_id: int) -> HttpResponse:
 def retry(request: HttpRequest, job_id: int) -> HttpResponse:
     """Start a failed or cancelled fetch again."""
     if not retry_retrieve(job_id) and not _is_htmx(request):
-        messages.info(request, "This study is being fetched already.")
+        messages.info(request, "This study is being retrieved already.")
     return _line_or_jobs(request, job_id)
 
 

@@ -304,7 +304,7 @@ def test_cancel_and_retry_from_the_list(client):
     client.post(reverse("transfer:retry", args=[job.pk]))
     job.refresh_from_db()
     assert job.state == State.QUEUED
-    assert "being fetched already" in text_of(client.post(reverse("transfer:retry", args=[job.pk]), follow=True))
+    assert "being retrieved already" in text_of(client.post(reverse("transfer:retry", args=[job.pk]), follow=True))
 
 
 def test_who_may_only_look_has_no_buttons(client):
@@ -325,7 +325,7 @@ def test_the_list_names_the_patient_to_who_may_see_the_study(client):
 def test_the_empty_list_says_how_to_begin(client):
     sign_in(client, *EVERYTHING)
     page = text_of(client.get(reverse("transfer:jobs")))
-    assert "Nothing has been fetched yet" in page
+    assert "Nothing has been retrieved yet" in page
     assert reverse("transfer:query") in page
 
 
