@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from django.conf import settings
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -64,7 +64,7 @@ def run_retrieve(job_id: int, pace: Pace = Pace()) -> None:  # noqa: B008  # fro
             _run(claim, RetrieveJob.objects.select_related("node").get(pk=job_id), pace)
     except ClaimLostError as error:
         logger.warning("%s", error)
-    except OperationalError as error:
+    except (OperationalError, InterfaceError) as error:
         connection.close()
         logger.warning("retrieve job %d waits for the database (%s)", job_id, type(error).__name__)
 

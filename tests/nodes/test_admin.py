@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def admin_client(client):
-    client.force_login(User.objects.create_superuser("admin", password="x"))
+    client.force_login(User.objects.create_superuser("admin"))
     return client
 
 

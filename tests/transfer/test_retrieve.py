@@ -406,6 +406,24 @@ def test_the_lease_is_renewed_while_the_node_is_silent(pacs, user):
     assert ends[0] < ends[1] < ends[2]
 
 
+def test_a_database_that_goes_away_leaves_the_job_to_its_lease(pacs, user):
+    def on_move(move):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+        connection.close()
+        move.answer(0xFF00, remaining=1, completed=1, failed=0, warning=0)
+        time.sleep(0.5)
+
+    pacs.on_move = on_move
+    job = run(request_retrieve(user, node_for(pacs), UID))
+    assert (job.state, job.completed_count) == (State.RUNNING, 0)
+    RetrieveJob.objects.update(lease_until=timezone.now())
+    assert enqueue_due_work() == 1
+
+
 def test_only_the_holder_may_change_a_running_job(pacs, user):
     job = request_retrieve(user, node_for(pacs), UID)
     claim = Claim.take(job.pk, 60)
