@@ -99,6 +99,15 @@ class Orthanc:
         return json.loads(text) if text.strip().startswith((b"[", b"{")) else text
 
 
+def store(peer: Orthanc | Address, folder: Path, datasets: Sequence[Dataset]) -> None:
+    """Send data sets with DCMTK's storescu, by way of files in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, dataset in enumerate(datasets):
+        dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    where = ["-aec", peer.ae_title, "+sd", "-R", peer.host, str(peer.port), str(folder)]
+    subprocess.run([system_program("storescu", "dcmtk"), *where], check=True, capture_output=True, timeout=60)
+
+
 @pytest.fixture(scope="session")
 def orthanc_process(tmp_path_factory) -> Iterator[Orthanc]:
     """One Orthanc a session, with a folder and ports of its own."""
@@ -164,6 +173,59 @@ def wait_until(is_true: Callable[[], bool], patience_s: float = 5.0) -> None:
         time.sleep(0.02)
 
 
+# --- DCMTK's dcmqrscp
+
+
+@pytest.fixture
+def start_dcmqrscp(tmp_path) -> Iterator[Callable[[str, int], Address]]:
+    """Starts a dcmqrscp (AE title QR) that may send to one AE: `start_dcmqrscp(ae_title, port)`; its store is kept."""
+    port = free_port()
+    running: list[subprocess.Popen] = []
+    (tmp_path / "qr").mkdir()
+
+    def start(destination_ae_title: str, destination_port: int) -> Address:
+        stop(running)
+        path = tmp_path / "dcmqrscp.cfg"
+        path.write_text(dcmqrscp_settings(port, tmp_path / "qr", destination_ae_title, destination_port))
+        command = [system_program("dcmqrscp", "dcmtk"), "-c", str(path)]
+        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        wait_until(lambda: listens(port), START_PATIENCE_S)
+        return Address(port, "QR")
+
+    yield start
+    stop(running)
+
+
+def stop(processes: list[subprocess.Popen]) -> None:
+    """End them and wait."""
+    while processes:
+        process = processes.pop()
+        process.terminate()
+        process.wait(10)
+
+
+def listens(port: int) -> bool:
+    """Whether a TCP server listens on that port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def dcmqrscp_settings(port: int, folder: Path, destination_ae_title: str, destination_port: int) -> str:
+    """Its configuration file: anyone may store, query and move, to one destination."""
+    return f"""NetworkTCPPort = {port}
+MaxPDUSize = 16384
+MaxAssociations = 16
+HostTable BEGIN
+destination = ({destination_ae_title}, 127.0.0.1, {destination_port})
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+QR {folder} RW (200, 1024mb) ANY
+AETable END
+"""
+
+
 # --- SCPs made with pynetdicom
 
 
@@ -188,9 +250,11 @@ class StoreReceiver:
     port: int
     sop_instance_uids: list[str] = field(default_factory=list)
     refuse_with: int = 0x0000
+    delay_s: float = 0.0
 
     def store(self, event: Any) -> int:
         """C-STORE handler."""
+        time.sleep(self.delay_s)
         if self.refuse_with == 0x0000:
             self.sop_instance_uids.append(event.request.AffectedSOPInstanceUID)
         return self.refuse_with

@@ -5,7 +5,7 @@ import pytest
 from apps.accounts.models import User
 from apps.nodes.models import RemoteNode
 from apps.transfer.retrieve import Pace
-from tests.peers import orthanc, orthanc_process, pacs, store_receiver, tcp_peer  # noqa: F401
+from tests.peers import orthanc, orthanc_process, pacs, start_dcmqrscp, store_receiver, tcp_peer  # noqa: F401
 
 QUICK = Pace(commit_s=0.05, renew_s=0.2, lease_s=5, silence_s=1.5, cancel_s=1)
 
