@@ -99,7 +99,8 @@ class _Page:
         top = place.top + (place.height - length * px_per_mm) / 2
         left = min(place.right, strip.left) + self.profile.px(1)
         for tick in range(0, length + 1, step):
-            self._fill(Cell(left, round(top + tick * px_per_mm), self._tick_px(tick // step), self.stroke))
+            is_long = tick in (0, length) or tick // step % 5 == 0
+            self._fill(Cell(left, round(top + tick * px_per_mm), self._tick_px(is_long), self.stroke))
         self._fill(Cell(left, round(top), self.stroke, round(length * px_per_mm) + self.stroke))
         return ruler_text(length, stored.spacing.label)
 
@@ -108,7 +109,7 @@ class _Page:
         length = SHEET_RULER_MM if area.width > self.profile.px(2.6 * SHEET_RULER_MM) else SHEET_RULER_MM // 2
         base = area.bottom - self.stroke
         for tick in range(0, length + 1, 10):
-            height = self._tick_px(tick // 10)
+            height = self._tick_px(tick % 50 == 0)
             self._fill(Cell(area.left + self.profile.px(tick), base - height, self.stroke, height))
         self._fill(Cell(area.left, base, self.profile.px(length) + self.stroke, self.stroke))
         label = draw_line(ruler_text(length, "of the film"), self.layout.text_px)
@@ -116,9 +117,8 @@ class _Page:
         self._stamp(label, left, area.top)
         return left + label.width + self.layout.line_px
 
-    def _tick_px(self, number: int) -> int:
-        """Every fifth tick is longer."""
-        return self.profile.px(2.2 if number % 5 == 0 else 1.2)
+    def _tick_px(self, is_long: bool) -> int:
+        return self.profile.px(2.2 if is_long else 1.2)
 
     def _draw_words(self, words: list[str], area: Cell, top: int) -> int:
         """From left to right in as many lines as are needed and left; returns the top of the next line."""

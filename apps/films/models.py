@@ -102,6 +102,7 @@ class FilmRaster(models.Model):
 
     sha256 = models.CharField("SHA-256 of shape and pixels", max_length=64, unique=True, db_collation="C")
     blob = models.CharField("stored as", max_length=64, db_collation="C", help_text="SHA-256 of the stored bytes.")
+    preview = models.CharField(max_length=64, blank=True, db_collation="C", help_text="A reduction of it, as PNG.")
     width_px = models.PositiveIntegerField()
     height_px = models.PositiveIntegerField()
     samples = models.PositiveSmallIntegerField(help_text="1 gray, 3 RGB.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,11 +14,13 @@ from apps.archive.models import Instance, Series, Study
 from apps.core.errors import DicomsysError, PermanentError
 from apps.films.compose import compose
 from apps.films.geometry import Profile, profile_of
-from apps.films.layout import sheet_layout
+from apps.films.layout import SheetLayout, sheet_layout
 from apps.films.models import FilmRaster, FilmSheet, FilmSheetInstance, FilmTemplate
 from apps.films.raster import encode, raster_sha256
 from apps.films.recipe import Header, Recipe, RecipeCell, recipe_sha256
 from apps.rendering.frame import ImageFile
+from apps.rendering.resize import fit, resize
+from apps.rendering.thumbnail import encode_png
 from apps.storage.blobs import has_blob, write_blob
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_SHEETS = 100
 CHECK_DPI = 300
+PREVIEW_PX = 1400
 
 
 class FilmError(DicomsysError):
@@ -69,7 +72,7 @@ def make_sheets(user: User, study: Study, series_ids: Sequence[int], layout: Lay
         raise FilmError("These series have no images.")
     if page_count > MAX_SHEETS:
         raise FilmError(f"This would be {page_count} sheets. Make at most {MAX_SHEETS} at once.")
-    frames = chosen_frames(series, layout.every)
+    frames = list(chosen_frames(series, layout.every))
     header, made_at = header_of(study), timezone.localtime().strftime("%Y-%m-%d %H:%M")
     pages = [frames[start : start + layout.cells] for start in range(0, len(frames), layout.cells)]
     recipes = [_recipe(layout, header, made_at, number, page_count, page) for number, page in enumerate(pages, start=1)]
@@ -88,9 +91,9 @@ def chosen_series(user: User, study: Study, series_ids: Sequence[int]) -> list[S
     return found
 
 
-def chosen_frames(series: Sequence[Series], every: int) -> list[FrameRef]:
+def chosen_frames(series: Iterable[Series], every: int) -> Iterator[FrameRef]:
     """Every n-th frame of each series, in the order of its images."""
-    return [frame for one in series for frame in islice(_frames(one), 0, None, every)]
+    return (frame for one in series for frame in islice(_frames(one), 0, None, every))
 
 
 def count_frames(series: Sequence[Series]) -> dict[int, int]:
@@ -110,11 +113,16 @@ def count_sheets(frame_counts: Iterable[int], layout: Layout) -> int:
 
 def check_grid(layout: Layout) -> None:
     """Raises FilmError where the grid is too fine for the film."""
-    recipe = _recipe(layout, Header(), "", 1, 1, [])
     try:
-        sheet_layout(recipe, profile_of(recipe.width_mm, recipe.height_mm, CHECK_DPI, colour=False))
+        layout_of(layout, CHECK_DPI)
     except ValueError as error:
         raise FilmError(f"{layout.columns} × {layout.rows} images are too many for {layout.template}.") from error
+
+
+def layout_of(layout: Layout, dpi: int) -> SheetLayout:
+    """Where the bands and image boxes of such a sheet lie, in pixels. Raises ValueError where the grid is too fine."""
+    recipe = _recipe(layout, Header(), "", 1, 1, [])
+    return sheet_layout(recipe, profile_of(recipe.width_mm, recipe.height_mm, dpi, colour=False))
 
 
 def header_of(study: Study) -> Header:
@@ -150,10 +158,12 @@ def _draw(sheet: FilmSheet, profile: Profile) -> FilmRaster:
     pixels = compose(Recipe.from_json(sheet.recipe), _open_images(sheet), profile)
     stored, identity = encode(pixels), raster_sha256(pixels)
     data = stored.to_bytes()
+    width, height = fit(stored.height_px, stored.width_px, 1.0, PREVIEW_PX, PREVIEW_PX)
     raster, _ = FilmRaster.objects.update_or_create(
         sha256=identity,
         defaults={
             "blob": write_blob(data),
+            "preview": write_blob(encode_png(resize(pixels, width, height))),
             "width_px": stored.width_px,
             "height_px": stored.height_px,
             "samples": stored.samples,
@@ -176,13 +186,11 @@ def _open_images(sheet: FilmSheet) -> dict[str, ImageFile]:
     return images
 
 
-def _frames(series: Series) -> list[FrameRef]:
+def _frames(series: Series) -> Iterator[FrameRef]:
     images = series.instances.filter(rows__gt=0, columns__gt=0)
-    return [
-        FrameRef(pk, uid, frame)
-        for pk, uid, count in images.values_list("pk", "sop_instance_uid", "number_of_frames")
-        for frame in range(1, count + 1)
-    ]
+    for pk, uid, count in images.values_list("pk", "sop_instance_uid", "number_of_frames"):
+        for frame in range(1, count + 1):
+            yield FrameRef(pk, uid, frame)
 
 
 def _recipe(

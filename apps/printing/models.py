@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from apps.archive.models import Study
@@ -92,14 +92,6 @@ class PrintJobQuerySet(models.QuerySet["PrintJob"]):
     def visible_to(self, user: User) -> PrintJobQuerySet:
         """Jobs of studies that this user may see."""
         return self.filter(study__in=Study.objects.visible_to(user))
-
-    def with_counts(self) -> PrintJobQuerySet:
-        """For a page of jobs, not for all: adds sheet_count, and done_count, failed_count and so on by group."""
-        groups = {
-            f"{name}_count": Count("sheet_prints", filter=Q(sheet_prints__state__in=states))
-            for name, states in SheetPrint.GROUPS.items()
-        }
-        return self.annotate(sheet_count=Count("sheet_prints"), **groups)
 
 
 class PrintJob(models.Model):
