@@ -22,6 +22,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
 from apps.core.errors import DicomsysError
+from apps.core.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from apps.nodes.errors import PeerRefusedError, PeerUnavailableError
 from apps.nodes.sockets import PeerEntity
 
@@ -178,15 +179,13 @@ def _context(context: str | PresentationContext) -> PresentationContext:
 
 def _make_entity(dimse_timeout_s: float | None) -> PeerEntity:
     entity = PeerEntity(ae_title=settings.AE_TITLE)
-    entity.connection_timeout = _connect_timeout_s()
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.connection_timeout = settings.DICOM_CONNECT_TIMEOUT_S
     entity.acse_timeout = settings.DICOM_ACSE_TIMEOUT_S
     entity.dimse_timeout = settings.DICOM_DIMSE_TIMEOUT_S if dimse_timeout_s is None else dimse_timeout_s
     entity.network_timeout = settings.DICOM_NETWORK_TIMEOUT_S
     return entity
-
-
-def _connect_timeout_s() -> float:
-    return float(getattr(settings, "DICOM_CONNECT_TIMEOUT_S", 10))
 
 
 def _open(entity: PeerEntity, peer: Peer, contexts: list[PresentationContext], handlers: list[Any]) -> Association:
@@ -238,7 +237,7 @@ def _unreachable(peer: Peer, error: OSError) -> DicomsysError:
         text = f"Nothing listens at {where}. Check that the system is running, and its port."
     elif isinstance(error, TimeoutError):
         text = (
-            f"{where} did not answer within {_connect_timeout_s():g} s. "
+            f"{where} did not answer within {settings.DICOM_CONNECT_TIMEOUT_S:g} s. "
             "Check the address, that the machine is on, and that no firewall is between."
         )
     elif error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):

@@ -11,7 +11,8 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification
 
 from apps.core.errors import RetryableError
-from apps.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, part10_head
+from apps.core.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from apps.storage.part10 import part10_head
 from apps.storage.spool import Batch, BatchClosedError, Spool
 from workers.receiver.callers import AllowedCallers
 from workers.receiver.publisher import Publisher
