@@ -233,4 +233,4 @@ def test_real_files_equal_themselves_written_anew(tmp_path):
             if "truncated" not in path.name and syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
                 assert same_content(path, other), path
                 compared += 1
-    assert compared > 30
+    assert compared > 20
