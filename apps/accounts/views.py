@@ -1,9 +1,11 @@
 """Signing in and out, and one's own password."""
 
+from typing import Any
+
 from django.contrib import messages
 from django.contrib.auth import views
 from django.contrib.auth.forms import PasswordChangeForm
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse_lazy
 
 from apps.accounts.access import public, signed_in
@@ -31,6 +33,16 @@ class ChangePassword(views.PasswordChangeView):
         return super().form_valid(form)
 
 
+class SignOut(views.LogoutView):
+    """Ends the session; the next person at this computer finds no pictures in the browser's cache."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Browsers obey the header over HTTPS and from localhost."""
+        response = super().post(request, *args, **kwargs)
+        response["Clear-Site-Data"] = '"cache"'
+        return response
+
+
 login = public(SignIn.as_view())
-logout = public(views.LogoutView.as_view())  # an expired session may still press the button
+logout = public(SignOut.as_view())  # an expired session may still press the button
 password_change = signed_in(ChangePassword.as_view())

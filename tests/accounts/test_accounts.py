@@ -66,7 +66,9 @@ def test_the_sign_in_page_names_the_product_and_in_evaluation_the_ae_title(clien
 def test_signing_out_needs_post_and_ends_the_session(client):
     client.force_login(make_user())
     assert client.get(reverse("accounts:logout")).status_code == 405
-    assert client.post(reverse("accounts:logout")).url == reverse("accounts:login")
+    response = client.post(reverse("accounts:logout"))
+    assert response.url == reverse("accounts:login")
+    assert response.headers["Clear-Site-Data"] == '"cache"'
     assert client.get(reverse("portal:help")).status_code == 302
 
 
