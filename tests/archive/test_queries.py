@@ -103,7 +103,7 @@ def test_a_text_that_finds_very_many_patients_gives_the_same(radiologist, people
     assert len(before) == 3
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None, database=None)
 @given(text=st.text(st.characters(), max_size=40))
 def test_no_text_breaks_the_search(radiologist, text):
     find_studies(radiologist, StudyCriteria(text=text))

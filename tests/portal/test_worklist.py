@@ -23,12 +23,18 @@ def reader(client):
     return client
 
 
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match
+    return match[1]
+
+
 def search(client, **fields) -> str:
     return client.post(reverse("portal:search"), fields, headers=HTMX).content.decode()
 
 
 def poll(client, page: str, **fields):
-    state, newest = (re.search(f'data-{name}="([^"]*)"', page)[1] for name in ("state", "newest"))
+    state, newest = (found(f'data-{name}="([^"]*)"', page) for name in ("state", "newest"))
     return client.post(reverse("portal:poll"), {"state": state, "newest": newest, **fields}, headers=HTMX)
 
 
@@ -52,7 +58,7 @@ def test_what_is_searched_for_is_kept_for_the_way_back_and_stays_out_of_addresse
     assert not re.findall(
         r'(?:href|action|hx-[a-z]+|data-[a-z]+|src)="[^"]*(?:müller|M%C3|Smith)', again, re.IGNORECASE
     )
-    assert "Müller" not in re.search("<title>(.*?)</title>", again)[1]
+    assert "Müller" not in found("<title>(.*?)</title>", again)
 
 
 def test_a_search_by_get_is_refused(reader):
@@ -92,16 +98,16 @@ def test_wrong_fields_are_told_and_not_asked_for(reader):
 
 
 @pytest.mark.parametrize(
-    ("day", "found"),
+    ("day", "ages"),
     [("", {0, 1, 3, 30}), ("today", {0}), ("yesterday", {1}), ("week", {0, 1, 3}), ("range", {3})],
 )
-def test_the_days_count_back_from_today(reader, day, found):
+def test_the_days_count_back_from_today(reader, day, ages):
     today = localdate()
     for age in (0, 1, 3, 30):
         make_study(f"Age{age}^A", study_date=today - timedelta(days=age))
     span = {"date_from": today - timedelta(days=5), "date_to": today - timedelta(days=2)}
     page = search(reader, day=day, **span)
-    assert {age for age in (0, 1, 3, 30) if f"Age{age}, A" in page} == found
+    assert {age for age in (0, 1, 3, 30) if f"Age{age}, A" in page} == ages
 
 
 def test_filters_by_modality_and_source(reader):
@@ -122,7 +128,7 @@ def test_more_shows_the_rows_that_follow(reader):
         make_study(f"Name{number:03}^A")
     page = search(reader, text="name")
     assert page.count("data-row") == PAGE_SIZE
-    after = re.search(r'"after": (\d+)', page)[1]
+    after = found(r'"after": (\d+)', page)
     rest = reader.post(reverse("portal:more"), {"text": "name", "after": after}, headers=HTMX).content.decode()
     assert rest.count("data-row") == 5
     assert "Show more" not in rest

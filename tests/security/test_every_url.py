@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
+from django.http import HttpResponse
 from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
@@ -171,7 +172,7 @@ def test_a_view_without_a_decision_is_closed_to_everyone(rf):
     request = rf.get("/")
     request.user, request.resolver_match = make_user("administrator", "radiologist"), None
     with pytest.raises(PermissionDenied):
-        DenyByDefaultMiddleware(lambda request: None).process_view(request, lambda request: None, (), {})
+        DenyByDefaultMiddleware(HttpResponse).process_view(request, HttpResponse, (), {})
 
 
 def test_the_roles_here_are_those_of_the_fixture():
