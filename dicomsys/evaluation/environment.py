@@ -63,6 +63,7 @@ def instance_settings(folder: Folder, ports: dict[str, int]) -> dict[str, str]:
         "DICOMSYS_BROKER_CA": str(certificates / "ca.crt"),
         "DICOMSYS_BROKER_CERT": str(certificates / "client.crt"),
         "DICOMSYS_BROKER_KEY": str(certificates / "client.key"),
+        "DICOMSYS_RABBITMQCTL": str(folder.rabbitmqctl),
         "DICOMSYS_SESSION_COOKIE_NAME": f"dicomsys_{folder.identity}",  # a browser mixes the ports of one host
     }
     if "dicom" in ports:  # a whole instance, for people; tests shall not depend on the machine's time zone

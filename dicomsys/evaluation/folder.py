@@ -90,6 +90,10 @@ class Folder:
     def postgres_data(self) -> Path:
         return self.path / "postgresql" / "data"
 
+    @property
+    def rabbitmqctl(self) -> Path:
+        return self.path / "rabbitmq" / "rabbitmqctl"
+
     def create(self) -> None:
         """Make the folders that are missing, closed to others."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -93,6 +93,7 @@ def start_services(folder: Folder, ports: Ports, supervisor: Supervisor, progres
         with progress.step("database cluster made"):
             postgres.create_cluster(folder)
     rabbitmq.write_configuration(folder, numbers["amqps"])
+    rabbitmq.write_command_line_tool(folder, numbers["dist"], numbers["epmd"])
     for name in ("amqps", "dist", "epmd"):
         ports.release(name)
     supervisor.start(*rabbitmq.programs(folder, numbers["dist"], numbers["epmd"]))
@@ -148,14 +149,14 @@ def run_everything(folder: Folder, supervisor: Supervisor, progress: Progress, w
     preparation = Preparation(folder, ports.numbers["postgres"], supervisor, progress)
     preparation.collect_static_files()
     if preparation.is_done():
-        _start_web_and_receiver(folder, ports, supervisor)  # they need no broker, which is slow to start
+        _start_brokerless(folder, ports, supervisor)  # the broker is slow to start
         wait_for_broker(folder, ports, supervisor, progress)
     else:
         preparation.migrate()
         wait_for_broker(folder, ports, supervisor, progress)
         preparation.fill()
         preparation.mark_done()
-        _start_web_and_receiver(folder, ports, supervisor)
+        _start_brokerless(folder, ports, supervisor)
     supervisor.start(*programs.workers(folder))
     _wait_for_applications(folder, ports.numbers, supervisor, progress)
     if with_demo:
@@ -163,10 +164,10 @@ def run_everything(folder: Folder, supervisor: Supervisor, progress: Progress, w
     return ports
 
 
-def _start_web_and_receiver(folder: Folder, ports: Ports, supervisor: Supervisor) -> None:
+def _start_brokerless(folder: Folder, ports: Ports, supervisor: Supervisor) -> None:
     for name in APPLICATION_PORTS:
         ports.release(name)
-    supervisor.start(*programs.web_and_receiver(folder, ports.numbers))
+    supervisor.start(*programs.brokerless(folder, ports.numbers))
 
 
 def _wait_for_applications(folder: Folder, ports: dict[str, int], supervisor: Supervisor, progress: Progress) -> None:

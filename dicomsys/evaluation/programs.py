@@ -17,24 +17,24 @@ SOLO_QUEUES = ("ingest",)  # its tasks are short; the others run theirs in a chi
 ACCESS_LOG = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(b)s %(M)s ms'
 
 
-def web_and_receiver(folder: Folder, ports: dict[str, int]) -> list[Program]:
-    """What works without the broker."""
+def brokerless(folder: Folder, ports: dict[str, int]) -> list[Program]:
+    """Web, receiver and relay: what works while the broker is still starting."""
     shared_memory = Path("/dev/shm")  # noqa: S108 - for gunicorn's heartbeat, which must not touch a disk
     heartbeat = shared_memory if os.access(shared_memory, os.W_OK) else folder.run
     gunicorn = ["gunicorn", "dicomsys.wsgi", "--bind", f"{LOOPBACK}:{ports['web']}"]
     gunicorn += ["--workers", "1", "--worker-class", "gthread", "--threads", "8", "--timeout", "120"]
     gunicorn += ["--graceful-timeout", "10", "--keep-alive", "5", "--no-control-socket"]
     gunicorn += ["--worker-tmp-dir", str(heartbeat), "--access-logfile", "-", "--access-logformat", ACCESS_LOG]
-    return [_program(folder, "web", *gunicorn), _program(folder, "receiver", "workers.receiver")]
+    return [
+        _program(folder, "web", *gunicorn),
+        _program(folder, "receiver", "workers.receiver"),
+        _program(folder, "relay", "workers.relay"),
+    ]
 
 
 def workers(folder: Folder) -> list[Program]:
-    """What carries work to the broker and does it."""
-    return [
-        _program(folder, "relay", "workers.relay"),
-        _program(folder, "beat", "workers.beat"),
-        *(_worker(folder, queue) for queue in QUEUE_NAMES),
-    ]
+    """Beat and one worker a queue."""
+    return [_program(folder, "beat", "workers.beat"), *(_worker(folder, queue) for queue in QUEUE_NAMES)]
 
 
 def _worker(folder: Folder, queue: str) -> Program:

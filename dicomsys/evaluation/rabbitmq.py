@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import ssl
 from pathlib import Path
 
 import amqp
 
-from dicomsys.evaluation.environment import base_environment
+from dicomsys.evaluation.environment import MARK, base_environment
 from dicomsys.evaluation.folder import Folder, write_private
 from dicomsys.evaluation.passwords import password_of
 from dicomsys.evaluation.ports import LOOPBACK
@@ -103,6 +104,15 @@ def programs(folder: Folder, dist_port: int, epmd_port: int) -> list[Program]:
         Program("epmd", [str(EPMD), "-port", str(epmd_port), "-address", LOOPBACK], environment, folder.path, stage=0),
         Program("rabbitmq", [str(SERVER)], environment, folder.path, stage=1),
     ]
+
+
+def write_command_line_tool(folder: Folder, dist_port: int, epmd_port: int) -> None:
+    """Write a rabbitmqctl that talks to this node only; like the node it opens no port beyond loopback."""
+    environment = node_environment(folder, dist_port, epmd_port)
+    environment["RABBITMQ_CTL_ERL_ARGS"] = "-kernel inet_dist_use_interface {127,0,0,1}"
+    words = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items() if name != MARK)
+    script = f'#!/bin/sh\nexec env -i {words} {SERVER.with_name("rabbitmqctl")} "$@"\n'
+    write_private(folder.rabbitmqctl, script, 0o700)
 
 
 def connect(folder: Folder, port: int) -> amqp.Connection:
