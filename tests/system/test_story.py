@@ -57,15 +57,15 @@ def pacs(system, orthanc, tmp_path):  # noqa: F811
 
 
 def test_a_study_is_fetched_looked_at_and_made_a_film(page, system, pacs, tmp_path):
-    orthanc, datasets = pacs
+    peer, datasets = pacs
     base = system.endpoints["web"]["url"]
     study_uid = str(datasets[0].StudyInstanceUID)
 
     page.goto(f"{base}admin/nodes/remotenode/add/")
     page.get_by_label("Name").fill("Story PACS")
-    page.get_by_label("AE title").fill(orthanc.ae_title)
-    page.get_by_label("Host").fill(orthanc.host)
-    page.get_by_label("Port").fill(str(orthanc.port))
+    page.get_by_label("AE title").fill(peer.ae_title)
+    page.get_by_label("Host").fill(peer.host)
+    page.get_by_label("Port").fill(str(peer.port))
     page.get_by_label("May be queried").check()
     page.get_by_label("May be retrieved from").check()
     page.get_by_role("button", name="Save and continue editing").click()
