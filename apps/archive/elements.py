@@ -43,6 +43,23 @@ class MediaDirectoryError(UnreadableError):
     """A DICOMDIR: it lists instances and is none (PS3.3 F.2)."""
 
 
+class Rationed(BytesIO):
+    """Bytes for pydicom that may be read only a few times over: hostile nesting makes it begin again and again."""
+
+    def __init__(self, content: bytes, reads: int) -> None:
+        super().__init__(content)
+        self._reads, self._bytes = reads, 4 * len(content)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Raise EOFError when the ration is eaten up."""
+        chunk = super().read(size)
+        self._reads -= 1
+        self._bytes -= len(chunk)
+        if self._reads < 0 or self._bytes < 0:
+            raise EOFError
+        return chunk
+
+
 # --- The file, read once
 
 
@@ -145,7 +162,7 @@ def _scan_meta(window: bytes, at: int) -> tuple[Values, int]:
 def _scan_meta_with_pydicom(window: bytes, start: int) -> tuple[Values, int]:
     """Group 0002 as pydicom sees it: unknown VRs, implicit VR, a wrong length."""
     for implicit in (False, True):
-        file = _Rationed(window)
+        file = Rationed(window, _PYDICOM_READS)
         file.seek(start)
         try:
             found = list(data_element_generator(file, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2))
@@ -316,28 +333,11 @@ def _inflate(compressed: bytes) -> bytes:
         raise UnreadableError("the deflated data set cannot be inflated") from error
 
 
-class _Rationed(BytesIO):
-    """Bytes that may be read a few times over: hostile nesting makes pydicom begin again and again."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(content)
-        self._reads, self._bytes = _PYDICOM_READS, 4 * len(content)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Raise EOFError when the ration is eaten up."""
-        chunk = super().read(size)
-        self._reads -= 1
-        self._bytes -= len(chunk)
-        if self._reads < 0 or self._bytes < 0:
-            raise EOFError
-        return chunk
-
-
 def _scan_with_pydicom(front: bytes, encoding: Encoding, wanted: frozenset[int]) -> Values:
     """The wanted values as pydicom finds them in the beginning of the data set, also out of order and torn."""
     found: Values = {}
     elements = data_element_generator(
-        _Rationed(front),
+        Rationed(front, _PYDICOM_READS),
         encoding.implicit,
         encoding.little,
         stop_when=lambda tag, vr, length: tag >> 16 == 0x7FE0,
