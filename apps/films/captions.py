@@ -27,8 +27,8 @@ def header_rows(header: Header) -> list[tuple[str, str]]:
 
 
 def footer_text(recipe: Recipe, is_calibrated: bool) -> tuple[str, str]:
-    """The middle and the right text of the last line."""
-    notes = [] if is_calibrated else ["not calibrated, not for diagnosis"]
+    """The middle and the right text of the last line. What is not calibrated (PS3.14) is not for diagnosis."""
+    notes = [] if is_calibrated else ["not for diagnosis"]
     made = [recipe.made_at] if recipe.made_at else []
     return f"Sheet {recipe.page} of {recipe.page_count}", GAP.join(notes + made)
 
@@ -36,7 +36,8 @@ def footer_text(recipe: Recipe, is_calibrated: bool) -> tuple[str, str]:
 def caption_words(image: ImageFile, frame: int, stored: StoredFrame, voi: Voi) -> tuple[list[str], list[str]]:
     """Which image it is, and how it is shown."""
     identity = [_numbers(image, frame), _location(image.header, frame)]
-    display = ["" if stored.is_colour else window_text(voi, is_own=bool(stored.voi)), _lossy(image.header)]
+    is_plain = stored.is_colour or (not stored.voi and stored.bits <= 8)
+    display = ["" if is_plain else window_text(voi, is_own=bool(stored.voi)), _lossy(image.header)]
     return [word for word in identity if word], [word for word in display if word]
 
 
@@ -48,7 +49,7 @@ def window_text(voi: Voi, is_own: bool = True) -> str:
     return f"C {_number(voi.center)} W {_number(voi.width)}{function}{'' if is_own else ' auto'}"
 
 
-def ruler_text(length_mm: float, label: str) -> str:
+def ruler_text(length_mm: float, label: str = "") -> str:
     """ "10 cm"; with what qualifies the scale in brackets."""
     length = f"{length_mm / 10:g} cm" if length_mm >= 10 else f"{length_mm:g} mm"
     return f"{length} ({label})" if label else length

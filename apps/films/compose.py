@@ -79,12 +79,10 @@ class _Page:
         area = self.layout.footer
         middle, right = footer_text(recipe, self.profile.is_calibrated)
         page = draw_line(middle, self.layout.text_px)
-        note = fit_line(right, self.layout.text_px, (area.width - page.width) // 2 - self.layout.line_px)
-        left = area.left
-        if recipe.has_ruler:
-            left = self._draw_sheet_ruler(area)
-        centre = area.left + (area.width - page.width) // 2
-        self._stamp(page, max(centre, left), area.top)
+        left = self._draw_sheet_ruler(area) if recipe.has_ruler else area.left
+        left = max(left, area.left + (area.width - page.width) // 2)
+        note = fit_line(right, self.layout.text_px, area.right - left - page.width - self.layout.line_px)
+        self._stamp(page, left, area.top)
         self._stamp(note, area.right - note.width, area.top)
 
     def _draw_image_ruler(self, stored: StoredFrame, place: Cell, strip: Cell) -> str:
@@ -112,7 +110,7 @@ class _Page:
             height = self._tick_px(tick % 50 == 0)
             self._fill(Cell(area.left + self.profile.px(tick), base - height, self.stroke, height))
         self._fill(Cell(area.left, base, self.profile.px(length) + self.stroke, self.stroke))
-        label = draw_line(ruler_text(length, "of the film"), self.layout.text_px)
+        label = draw_line(ruler_text(length) + " on film", self.layout.text_px)
         left = area.left + self.profile.px(length) + self.layout.line_px // 2
         self._stamp(label, left, area.top)
         return left + label.width + self.layout.line_px

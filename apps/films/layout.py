@@ -79,7 +79,7 @@ def sheet_layout(recipe: Recipe, profile: Profile) -> SheetLayout:
     width = profile.width_px - 2 * margin
     header = Cell(margin, margin, width, round(line_px * (NAME_SCALE + 2)) + gap)
     footer = Cell(margin, profile.height_px - margin - line_px, width, line_px)
-    grid = Cell(margin, header.bottom + gap, width, footer.top - gap - header.bottom - gap)
+    grid = Cell(margin, header.bottom + gap, width, footer.top - line_px // 2 - gap - header.bottom - gap)
     boxes = standard_cells(recipe.columns, recipe.rows, grid.width, grid.height, gap)
     placed = tuple(_image_box(cell, grid, recipe, profile, line_px) for cell in boxes)
     smallest = profile.px(SMALLEST_IMAGE_MM)

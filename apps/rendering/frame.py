@@ -46,6 +46,7 @@ class StoredFrame:
     """Stored values of one frame and the parameters of its grayscale pipeline.
 
     pixels: (rows, columns) stored values of any integer or float type, or (rows, columns, 3) 8-bit RGB.
+    bits: Bits Stored; 0 where the values are floating point.
     padding: lowest and highest stored value that mark "no image here" (PS3.3 C.7.5.1.1.2).
     pixel_aspect: height of a pixel divided by its width.
     """
@@ -57,6 +58,7 @@ class StoredFrame:
     padding: tuple[float, float] | None = None
     spacing: PixelSpacing | None = None
     pixel_aspect: float = 1.0
+    bits: int = 16
 
     @property
     def is_colour(self) -> bool:
@@ -64,21 +66,33 @@ class StoredFrame:
         return self.pixels.ndim == 3
 
     def default_voi(self) -> Voi:
-        """What the object asks for, VOI LUT before window; else the range of its values without padding."""
+        """What the object asks for, VOI LUT before window; else from the lowest to the highest value.
+
+        Up to 8 bits these are the lowest and highest possible ones, so that the frames of a run look alike; else those
+        of this frame, without padding.
+        """
         return self.voi[0] if self.voi else self._range()
 
     def _range(self) -> Window:
+        is_float = self.pixels.dtype.kind == "f"
+        ends = self._possible_ends() if 0 < self.bits <= 8 and not is_float else self._actual_ends()
+        low, high = sorted(float(end) for end in self.modality.apply(np.array(ends, np.float64)))
+        if is_float:
+            return Window((low + high) / 2, max(high - low, 1e-12), "LINEAR_EXACT")
+        return full_range(low, high)
+
+    def _possible_ends(self) -> tuple[float, float]:
+        lowest = -(2 ** (self.bits - 1)) if self.pixels.dtype.kind == "i" else 0
+        return lowest, lowest + 2**self.bits - 1
+
+    def _actual_ends(self) -> tuple[float, float]:
         values = self.pixels
         if self.padding:
             kept = values[(values < self.padding[0]) | (values > self.padding[1])]
             values = kept if kept.size else values
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]
-        ends = np.array([values.min(), values.max()] if values.size else [0, 1], np.float64)
-        low, high = sorted(float(end) for end in self.modality.apply(ends))
-        if values.dtype.kind == "f":
-            return Window((low + high) / 2, max(high - low, 1e-12), "LINEAR_EXACT")
-        return full_range(low, high)
+        return (values.min(), values.max()) if values.size else (0, 1)
 
 
 def p_values(frame: StoredFrame, voi: Voi | None = None, maximum: int = P_MAX) -> NDArray[np.uint16]:
@@ -128,7 +142,7 @@ class ImageFile:
         spacing = pixel_spacing(self.header, frame)
         aspect = pixel_aspect(self.header, spacing)
         if photometric in GRAYSCALE and samples.ndim == 2:
-            return _grayscale(self.header, frame, samples, photometric == "MONOCHROME1", spacing, aspect)
+            return self._grayscale(samples, frame, photometric == "MONOCHROME1", spacing, aspect)
         if photometric in COLOURS and samples.ndim == 3:
             rgb = samples_to_rgb(samples, self._options["bits_stored"])
             return StoredFrame(rgb, spacing=spacing, pixel_aspect=aspect)
@@ -176,6 +190,21 @@ class ImageFile:
             return f"its compressed pixel data ({self._found.syntax.name}) cannot be decoded"
         return "its pixel data does not fit what its header says of it"
 
+    def _grayscale(
+        self, samples: NDArray[Any], frame: int, is_inverse: bool, spacing: PixelSpacing | None, aspect: float
+    ) -> StoredFrame:
+        is_signed = samples.dtype.kind == "i"
+        return StoredFrame(
+            pixels=samples,
+            is_inverse=is_inverse,
+            modality=read_modality(self.header, frame, is_signed),
+            voi=read_voi(self.header, frame, is_signed),
+            padding=_padding(self.header),
+            spacing=spacing,
+            pixel_aspect=aspect,
+            bits=self._options.get("bits_stored", 0),
+        )
+
     def _coloured(self, indices: NDArray[Any]) -> NDArray[np.uint8]:
         try:
             return palette_to_rgb(indices, cast(Dataset, self.header))
@@ -189,26 +218,6 @@ def decode_frame(file: Path | ImageFile, frame: int = 1) -> StoredFrame:
     Raises UndecodableFrameError, or OSError where the file cannot be read.
     """
     return (file if isinstance(file, ImageFile) else ImageFile(file)).stored_frame(frame)
-
-
-def _grayscale(
-    header: Attributes,
-    frame: int,
-    samples: NDArray[Any],
-    is_inverse: bool,
-    spacing: PixelSpacing | None,
-    aspect: float,
-) -> StoredFrame:
-    is_signed = samples.dtype.kind == "i"
-    return StoredFrame(
-        samples,
-        is_inverse,
-        read_modality(header, frame, is_signed),
-        read_voi(header, frame, is_signed),
-        _padding(header),
-        spacing,
-        aspect,
-    )
 
 
 def _padding(header: Attributes) -> tuple[float, float] | None:
