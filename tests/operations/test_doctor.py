@@ -1,0 +1,83 @@
+from io import StringIO
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+
+from apps.operations.doctor import OK, WRONG, examine
+from apps.storage.spool import Spool
+from tests.peers import free_port
+
+pytestmark = pytest.mark.django_db
+
+PARTS = {
+    "database", "TLS", "roles", "pgcrypto", "broker", "queues", "queue members", "dead letters", "workers", "relay",
+    "beat", "receiver", "file store", "spool", "secrets", "disk", "clock",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_listens(settings):
+    settings.DICOM_PORT = free_port()
+
+
+def findings() -> dict[str, list]:
+    rows: dict[str, list] = {}
+    for finding in examine():
+        rows.setdefault(finding.part, []).append(finding)
+    return rows
+
+
+def states(rows, part) -> set[str]:
+    return {finding.state for finding in rows[part]}
+
+
+def test_every_part_is_asked_and_every_wrong_one_says_what_to_do(volume):
+    rows = findings()
+    assert set(rows) == PARTS
+    wrong = [finding for part in rows.values() for finding in part if finding.state == WRONG]
+    assert {finding.part for finding in wrong} >= {"receiver", "relay", "beat"}
+    assert [finding.part for finding in wrong if not finding.advice] == []
+
+
+def test_what_is_well_is_said_to_be_well(volume):
+    rows = findings()
+    for part in ("TLS", "roles", "pgcrypto", "file store", "spool", "secrets", "disk", "clock"):
+        assert states(rows, part) == {OK}, rows[part]
+
+
+def test_a_volume_that_is_away_is_wrong(volume):
+    volume.root = str(settings.DATA_DIR / "gone")
+    volume.save()
+    assert states(findings(), "file store") == {WRONG}
+
+
+def test_a_batch_that_nobody_takes_is_wrong(volume, monkeypatch):
+    batch = Spool(settings.SPOOL_DIR).open_batch()
+    batch.write((b"x",))
+    batch.close()
+    monkeypatch.setattr("apps.operations.doctor.SPOOL_AGE_MAX_S", -1)
+    assert states(findings(), "spool") == {WRONG}
+
+
+def test_a_full_spool_disk_is_wrong(volume, settings):
+    settings.SPOOL_MIN_FREE_BYTES = 1 << 60
+    assert states(findings(), "disk") == {WRONG}
+
+
+def test_a_broker_that_is_away_is_wrong_and_hides_nothing_else(volume, settings, monkeypatch):
+    def away():
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr("apps.operations.doctor.open_broker", away)
+    rows = findings()
+    assert states(rows, "broker") == {WRONG}
+    assert set(rows) == PARTS
+
+
+def test_the_command_exits_with_1_when_something_is_wrong(volume):
+    out = StringIO()
+    with pytest.raises(SystemExit) as exit_code:
+        call_command("doctor", stdout=out, stderr=StringIO())
+    assert exit_code.value.code == 1
+    assert "→ start the receiver" in out.getvalue()
