@@ -14,11 +14,11 @@ def test_help_needs_no_set_up(script):
     assert f"./{script} " in said
 
 
-@pytest.mark.parametrize("words", [["begin"], ["--detached"], ["--detach", "--nodemo"]])
+@pytest.mark.parametrize("words", [["begin"], ["--detached"], ["--detach", "--nodemo"], ["stop", "now"]])
 def test_an_unknown_word_is_refused_before_anything_is_done(words):
     result = subprocess.run([CODE / "start", *words], capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert f": {words[-1]} " in result.stderr
+    assert f": {words[-1]} (see ./start --help)" in result.stderr
 
 
 def test_an_unknown_benchmark_is_refused():

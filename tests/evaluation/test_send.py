@@ -1,10 +1,11 @@
 """The sender of the demonstration studies against a real C-STORE SCP."""
 
+from typing import Any
+
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
 
 from dicomsys.evaluation import send
 from dicomsys.evaluation.send import Sender, SendError, send_demonstration
@@ -21,22 +22,28 @@ def dataset(sop_class_uid, transfer_syntax_uid, study_uid="1.2.3"):
     return made
 
 
+class Peer:
+    """Its `answers` are given in order, then 0x0000; `received` lists class and transfer syntax."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, str]] = []
+        self.answers: list[int] = []
+        self.port = 0
+
+    def on_store(self, event: evt.Event) -> int:
+        self.received.append((event.request.AffectedSOPClassUID, event.context.transfer_syntax))
+        return self.answers.pop(0) if self.answers else 0x0000
+
+
 @pytest.fixture
 def peer():
-    """Its `answers` are given in order, then 0x0000; `received` lists class and transfer syntax."""
-    entity = AE(ae_title="PEER")
-    entity.received, entity.answers = [], []
-    for sop_class in (CT, MR, Verification):
+    peer, entity = Peer(), AE(ae_title="PEER")
+    for sop_class in (CT, MR, "1.2.840.10008.1.1"):
         entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-
-    def on_store(event):
-        entity.received.append((event.request.AffectedSOPClassUID, event.context.transfer_syntax))
-        return entity.answers.pop(0) if entity.answers else 0x0000
-
-    handlers = [(evt.EVT_C_STORE, on_store), (evt.EVT_C_ECHO, lambda event: 0x0000)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    entity.port = server.socket.getsockname()[1]
-    yield entity
+    handlers: list[Any] = [(evt.EVT_C_STORE, peer.on_store), (evt.EVT_C_ECHO, lambda event: 0x0000)]
+    server: Any = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    peer.port = server.socket.getsockname()[1]
+    yield peer
     server.shutdown()
 
 
