@@ -10,7 +10,7 @@ import stat
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from struct import error as StructError  # noqa: N812
@@ -58,7 +58,9 @@ class ZipLimits:
 DEFAULT_LIMITS = ZipLimits()
 
 
-def walk_media(paths: Iterable[Path], work_folder: Path, limits: ZipLimits = DEFAULT_LIMITS) -> Iterator[MediaFile]:
+def walk_media(
+    paths: Iterable[Path], work_folder: Path, limits: ZipLimits = DEFAULT_LIMITS
+) -> Generator[MediaFile, None, None]:
     """Every file below the paths, once, in the order of names.
 
     Folders are walked with what they link to. ZIP files are unpacked into `work_folder`, one member at a time, also
