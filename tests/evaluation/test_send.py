@@ -31,7 +31,7 @@ class Peer:
         self.port = 0
 
     def on_store(self, event: evt.Event) -> int:
-        self.received.append((event.request.AffectedSOPClassUID, event.context.transfer_syntax))
+        self.received.append((str(event.request.AffectedSOPClassUID), str(event.context.transfer_syntax)))
         return self.answers.pop(0) if self.answers else 0x0000
 
 
