@@ -42,13 +42,14 @@ class Imported(Enum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     UNREADABLE = "unreadable"
+    MISSING = "missing"
     NOT_DICOM = "not DICOM"
     MEDIA_DIRECTORY = "DICOMDIR"
 
     @property
     def is_refused(self) -> bool:
         """Whether a person should look at it."""
-        return self in (Imported.CONFLICT, Imported.UNREADABLE)
+        return self in (Imported.CONFLICT, Imported.UNREADABLE, Imported.MISSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def preview_media(paths: Iterable[Path], should_stop: Callable[[], bool] = lambd
 
 def _read(file: MediaFile) -> Header | ImportedFile:
     if file.path is None:
-        return ImportedFile(file.label, Imported.UNREADABLE, file.reason)
+        return ImportedFile(file.label, Imported.MISSING if file.is_missing else Imported.UNREADABLE, file.reason)
     try:
         return read_header(file.path)
     except NotDicomError as error:

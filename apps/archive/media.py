@@ -36,12 +36,13 @@ class MediaFile:
     """One file that was found, or why it cannot be had.
 
     `label` says where, safe to print. `path` can be read until the next file is asked for; it is None when `reason`
-    says why.
+    says why. `is_missing` when only a DICOMDIR tells of it.
     """
 
     label: str
     path: Path | None = None
     reason: str = ""
+    is_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +333,8 @@ def _missing(dicomdir: Path, tree: _FolderTree | _ZipTree, label: str = "") -> I
         return
     for file_id in file_ids:
         if tree.find(file_id) is None:
-            yield MediaFile(f"{label}: {printable('/'.join(file_id))}", reason="listed in the DICOMDIR and not there")
+            missing = f"{label}: {printable('/'.join(file_id))}"
+            yield MediaFile(missing, reason="listed in the DICOMDIR and not there", is_missing=True)
 
 
 def _file_ids(dicomdir: Path) -> list[tuple[str, ...]] | None:

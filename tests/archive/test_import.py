@@ -147,6 +147,9 @@ def test_a_medium_with_a_dicomdir_is_imported(tmp_path, volume):
     assert sorted(outcomes(tmp_path / "cd")) == ["DICOMDIR", "stored", "stored", "stored"]
     assert sorted(outcomes(tmp_path / "cd" / "DICOMDIR")) == ["DICOMDIR", "duplicate", "duplicate", "duplicate"]
 
+    next(path for path in (tmp_path / "cd").rglob("*") if path.is_file() and path.name != "DICOMDIR").unlink()
+    assert sorted(outcomes(tmp_path / "cd" / "DICOMDIR")) == ["DICOMDIR", "duplicate", "duplicate", "missing"]
+
 
 def test_a_preview_says_what_an_import_would_do_and_changes_nothing(medium):
     copies = medium / "copies"
@@ -215,6 +218,7 @@ def test_the_command_ends_with_a_table(medium):
         "duplicate": 0,
         "conflict": 0,
         "unreadable": 1,
+        "missing": 0,
         "not": 1,
         "DICOMDIR": 0,
     }

@@ -24,6 +24,7 @@ _NOTES = {
     Imported.DUPLICATE: "in the archive already, with the same content",
     Imported.CONFLICT: "copies are kept aside: see Conflicts in the administration",
     Imported.UNREADABLE: "not kept: the source still has them",
+    Imported.MISSING: "a DICOMDIR lists them and they are not there",
     Imported.NOT_DICOM: "left out",
     Imported.MEDIA_DIRECTORY: "only lists the others",
 }
