@@ -41,7 +41,8 @@ def read_lut(item: Attributes, is_signed: bool) -> Lut | None:
     is_signed: the values that it maps are signed, and so is the first one of them, whatever VR it was written with.
     """
     descriptor = [int(each) for each in numbers(item.get("LUTDescriptor"))]
-    entries = _entries(item.get("LUTData"))
+    is_big_endian = getattr(item, "original_encoding", (None, None))[1] is False
+    entries = _entries(item.get("LUTData"), ">u2" if is_big_endian else "<u2")
     if len(descriptor) != 3 or not entries or not 1 <= descriptor[2] <= 16:
         return None
     count = descriptor[0] or 65536
@@ -53,9 +54,9 @@ def _first_lut(items: Any, is_signed: bool) -> Lut | None:
     return read_lut(items[0], is_signed) if items else None
 
 
-def _entries(data: Any) -> list[int]:
+def _entries(data: Any, order: str) -> list[int]:
     if isinstance(data, bytes):
-        return [int(each) for each in np.frombuffer(data[: len(data) // 2 * 2], "<u2")]
+        return [int(each) for each in np.frombuffer(data[: len(data) // 2 * 2], order)]
     return [int(each) & 0xFFFF for each in numbers(data)]
 
 

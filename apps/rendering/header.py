@@ -130,7 +130,7 @@ def _find_plain(window: bytes) -> FoundImage:
     if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian) or not syntax.is_transfer_syntax:
         raise _OddError
     raw, at = _walk(window, at, is_implicit=syntax == ImplicitVRLittleEndian, stop=0x7FE00007)
-    tag = _IMPLICIT(window, at)[0] << 16 | _IMPLICIT(window, at)[1]
+    tag = _tag(window, at)
     if tag not in PIXEL_KEYWORDS:
         raise _OddError
     vr = "" if syntax == ImplicitVRLittleEndian else window[at + 4 : at + 6].decode("ascii")
@@ -144,9 +144,9 @@ def _walk(window: bytes, at: int, is_implicit: bool, stop: int) -> tuple[dict[in
     found: dict[int, bytes] = {}
     is_meta = stop >> 16 == 2
     while True:
-        tag, is_sequence, length, value_at = _element(window, at, is_implicit)
-        if tag > stop:
+        if _tag(window, at) > stop:
             return found, at
+        tag, is_sequence, length, value_at = _element(window, at, is_implicit)
         if tag in _NEED_PYDICOM:
             raise _OddError
         if length == _UNDEFINED:
@@ -155,6 +155,11 @@ def _walk(window: bytes, at: int, is_implicit: bool, stop: int) -> tuple[dict[in
         at = value_at + length
         if is_meta or tag in _WANTED:
             found[tag] = window[value_at:at]
+
+
+def _tag(window: bytes, at: int) -> int:
+    group, element, _ = _IMPLICIT(window, at)
+    return int(group << 16 | element)
 
 
 def _element(window: bytes, at: int, is_implicit: bool) -> tuple[int, bool, int, int]:
@@ -175,8 +180,7 @@ def _skip_items(window: bytes, at: int, is_implicit: bool, depth: int) -> int:
     if depth > 32:
         raise _OddError
     while True:
-        group, element, length = _IMPLICIT(window, at)
-        tag, at = group << 16 | element, at + 8
+        tag, (_, _, length), at = _tag(window, at), _IMPLICIT(window, at), at + 8
         if tag == _SEQUENCE_END:
             return at
         if tag != _ITEM:
@@ -186,8 +190,7 @@ def _skip_items(window: bytes, at: int, is_implicit: bool, depth: int) -> int:
 
 def _skip_item(window: bytes, at: int, is_implicit: bool, depth: int) -> int:
     while True:
-        group, element, _ = _IMPLICIT(window, at)
-        if group << 16 | element == _ITEM_END:
+        if _tag(window, at) == _ITEM_END:
             return at + 8
         _, is_sequence, length, value_at = _element(window, at, is_implicit)
         if length == _UNDEFINED:

@@ -109,4 +109,5 @@ def _compute(
     y = normalise(modality.apply(values), voi)
     if is_inverse:
         y = 1 - y
-    return np.floor(y * maximum + ROUNDING).astype(np.uint16)
+    is_curve = isinstance(voi, Window) and voi.function == "SIGMOID"  # comes near the ends and does not reach them
+    return np.floor(y * maximum + (0 if is_curve else ROUNDING)).astype(np.uint16)
