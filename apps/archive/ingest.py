@@ -6,7 +6,8 @@ are linked and never overwritten, and every insert leaves what is there.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from django.conf import settings
-from django.db import DataError, transaction
+from django.db import DataError, Error, transaction
 
 from apps.archive.compare import same_content
 from apps.archive.header import Header, UnreadableError, read_header
@@ -108,12 +109,25 @@ def _gather(spool: Spool, name: str) -> _Batches:
 
 
 def _store_locked(spool: Spool, batches: _Batches) -> list[Ingested]:
-    with transaction.atomic():
-        mine = {name: paths for name, paths in batches.items() if _try_lock(name)}
-        results = _store_files([path for paths in mine.values() for path in paths if path.exists()])
-    for name, paths in mine.items():
-        spool.remove(name, paths)
+    with _locked(batches) as mine:
+        paths = [path for name in mine for path in batches[name] if path.exists()]
+        with transaction.atomic():
+            results = _store_files(paths)
+        for name in mine:
+            spool.remove(name, batches[name])
     return results
+
+
+@contextmanager
+def _locked(names: Iterable[str]) -> Iterator[list[str]]:
+    """Those of the names that nobody else has. The locks outlive the commit: a batch is free when it is unlinked."""
+    keys = {lock_key(f"batch {name}"): name for name in names}
+    taken = fetch("SELECT key FROM unnest(%s::bigint[]) AS key WHERE pg_try_advisory_lock(key)", [list(keys)])
+    try:
+        yield [keys[key] for (key,) in taken]
+    finally:
+        with suppress(Error):  # a broken connection has given them back by itself
+            fetch("SELECT pg_advisory_unlock(key) FROM unnest(%s::bigint[]) AS key", [[key for (key,) in taken]])
 
 
 def _store_alone(spool: Spool, batch: _Batches) -> list[Ingested]:
@@ -137,10 +151,6 @@ def _store_path(path: Path) -> list[Ingested]:
 @transaction.atomic
 def _hold_unfit(path: Path) -> Ingested:
     return _hold(path, Conflict.Kind.UNREADABLE, "a value in its header does not fit the database")
-
-
-def _try_lock(name: str) -> bool:
-    return bool(fetch("SELECT pg_try_advisory_xact_lock(%s::bigint)", [lock_key(f"batch {name}")])[0][0])
 
 
 def _store_files(paths: list[Path]) -> list[Ingested]:
@@ -280,7 +290,8 @@ def _target(volume: Volume, header: Header) -> Path:
 
 
 def _split(items: list[_Item], holds: Callable[[Header], bool]) -> tuple[list[_Item], list[_Item]]:
-    fits, others = [], []
+    fits: list[_Item] = []
+    others: list[_Item] = []
     for item in items:
         (fits if holds(item.header) else others).append(item)
     return fits, others

@@ -53,7 +53,7 @@ def test_the_tables_hold_what_the_header_says(volume):
     series = Series.objects.select_related("study__patient").get()
     study, patient = series.study, series.study.patient
     assert (patient.patient_id, patient.issuer, patient.only_study_uid) == ("P1", "TEST", "")
-    assert patient.display_name == "Größe, Anna (田中, 花)"
+    assert patient.display_name == "Größe, Anna (田中 花)"
     assert patient.name_search == "grosse anna 田中 花"
     assert (str(patient.birth_date), patient.sex) == ("1970-01-01", "O")
     assert (str(study.study_date), study.accession_number, study.description) == ("2026-01-02", "A1", "Synthetic study")
@@ -218,8 +218,7 @@ def test_many_workers_on_one_study_store_each_instance_once(volume):
         outcomes = [outcome for part in pool.map(work, batches) for outcome in part]
 
     assert outcomes.count(Outcome.STORED) == 60
-    # between a worker's commit and its unlink another may look at the file again: a duplicate once more
-    assert outcomes.count(Outcome.DUPLICATE) == len(outcomes) - 60 >= 60
+    assert outcomes.count(Outcome.DUPLICATE) == 60
     assert waiting_batches() == []
     study = Study.objects.get()
     assert (study.instance_count, study.series_count, Instance.objects.count()) == (60, 1, 60)
@@ -261,7 +260,7 @@ def test_an_open_batch_is_stored_by_its_holder_and_leaves_nothing(volume):
 
 def test_a_backlog_of_small_batches_is_stored_together(volume, django_assert_max_num_queries):
     names = [spooled(part10(dataset)) for dataset in series_of(20)]
-    with django_assert_max_num_queries(45):  # 20 of them ask for a batch's lock
+    with django_assert_max_num_queries(20):
         results = store_batch(names[0])
     assert [result.outcome for result in results] == [Outcome.STORED] * 20
     assert waiting_batches() == []
