@@ -86,7 +86,12 @@ class Study(models.Model):
         permissions = [("view_every_study", "Can view the studies of every department")]
         indexes = [
             models.Index("patient", models.F("study_date").desc(), name="study_of_patient"),
-            models.Index(models.F("study_date").desc(nulls_last=True), models.F("id").desc(), name="study_newest"),
+            models.Index(
+                models.F("study_date").desc(nulls_last=True),
+                models.F("study_time").desc(nulls_last=True),
+                models.F("id").desc(),
+                name="study_newest",
+            ),
             models.Index(OpClass("accession_number", name="text_pattern_ops"), name="study_accession"),
         ]
 
@@ -109,6 +114,10 @@ class Series(models.Model):
 
     class Meta:
         verbose_name_plural = "series"
+        indexes = [
+            models.Index(fields=["modality", "study"], name="series_modality"),
+            models.Index(fields=["calling_ae_title", "study"], name="series_source"),
+        ]
         ordering = [models.F("series_number").asc(nulls_last=True), "id"]
 
     def __str__(self) -> str:

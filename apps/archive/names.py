@@ -8,11 +8,9 @@ def format_person_name(value: str) -> str:
 
     value holds up to three component groups separated by "=", each of five components separated by "^".
     """
-    groups = [_format_group(group) for group in value.split("=")[:2]]
-    shown = [group for group in groups if group]
-    if len(shown) == 2:
-        return f"{shown[0]} ({shown[1]})"
-    return shown[0] if shown else ""
+    alphabetic, ideographic = (value.split("=") + [""])[:2]
+    first, second = _format_group(alphabetic), " ".join(ideographic.replace("^", " ").split())
+    return f"{first} ({second})" if first and second else first or second
 
 
 def _format_group(group: str) -> str:

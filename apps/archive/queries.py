@@ -179,16 +179,21 @@ def _take_behind(studies: StudyQuerySet, order: str, after: int | None) -> list[
     if order == BY_ARRIVAL:
         behind = studies.filter(pk__lt=after) if after is not None else studies
         return list(behind.order_by("-pk")[: PAGE_SIZE + 1])
-    newest_first = (F("study_date").desc(nulls_last=True), F("id").desc())
+    newest_first = (F("study_date").desc(nulls_last=True), F("study_time").desc(nulls_last=True), F("id").desc())
     if after is None:
         return list(studies.order_by(*newest_first)[: PAGE_SIZE + 1])
-    last = Study.objects.filter(pk=after).values_list("study_date", flat=True).first()
-    if last is None:
-        return list(studies.filter(study_date=None, pk__lt=after).order_by("-pk")[: PAGE_SIZE + 1])
-    dated = studies.filter(Q(study_date__lt=last) | Q(pk__lt=after), study_date__lte=last)
+    last = Study.objects.filter(pk=after).values_list("study_date", "study_time").first()
+    day, moment = last or (None, None)
+    same_day = Q(pk__lt=after, study_time=moment)
+    if moment is not None:
+        same_day |= Q(study_time__lt=moment) | Q(study_time=None)
+    if day is None:
+        return list(studies.filter(same_day, study_date=None).order_by(*newest_first)[: PAGE_SIZE + 1])
+    dated = studies.filter(Q(study_date__lt=day) | same_day, study_date__lte=day)
     found = list(dated.order_by(*newest_first)[: PAGE_SIZE + 1])
     missing = PAGE_SIZE + 1 - len(found)
-    return found + list(studies.filter(study_date=None).order_by("-pk")[:missing]) if missing else found
+    undated = studies.filter(study_date=None).order_by(*newest_first)
+    return found + list(undated[:missing]) if missing else found
 
 
 def _describe(studies: Sequence[Study]) -> list[StudyRow]:

@@ -129,7 +129,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='study',
-            index=models.Index(models.OrderBy(models.F('study_date'), descending=True, nulls_last=True), models.OrderBy(models.F('id'), descending=True), name='study_newest'),
+            index=models.Index(models.OrderBy(models.F('study_date'), descending=True, nulls_last=True), models.OrderBy(models.F('study_time'), descending=True, nulls_last=True), models.OrderBy(models.F('id'), descending=True), name='study_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='series',
+            index=models.Index(fields=['modality', 'study'], name='series_modality'),
+        ),
+        migrations.AddIndex(
+            model_name='series',
+            index=models.Index(fields=['calling_ae_title', 'study'], name='series_source'),
         ),
         migrations.AddIndex(
             model_name='study',
