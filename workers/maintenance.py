@@ -4,10 +4,11 @@ from datetime import timedelta
 
 from celery import current_app, shared_task
 from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
 from apps.core.models import Outbox
-from apps.core.queue import PRUNE_OUTBOX, SEND_DUE_WORK, STORE_BATCH, SWEEP_SPOOL
+from apps.core.queue import CLEAR_SESSIONS, PRUNE_OUTBOX, SEND_DUE_WORK, STORE_BATCH, SWEEP_SPOOL
 from apps.printing.services import enqueue_due_work as enqueue_due_prints
 from apps.storage.spool import Spool
 from apps.transfer.services import enqueue_due_work as enqueue_due_retrieves
@@ -36,3 +37,9 @@ def sweep_spool() -> None:
 def prune_outbox() -> None:
     """Remove rows that were published more than a week ago."""
     Outbox.objects.filter(sent_at__lt=timezone.now() - SENT_ROWS_KEPT).delete()
+
+
+@shared_task(name=CLEAR_SESSIONS)
+def clear_sessions() -> None:
+    """Remove expired sessions: they hold the last search, which may be a name."""
+    SessionStore.clear_expired()

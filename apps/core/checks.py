@@ -4,6 +4,7 @@ A server that logs parameters would write what describes patients into its log; 
 evaluation only.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -40,7 +41,7 @@ def refuse_unfit_broker(version: str) -> None:
 
 
 @register(Tags.database)
-def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_database(*, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """The same for `manage.py check --database default`."""
     return database_messages(connection) if databases else []
 

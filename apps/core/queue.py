@@ -11,6 +11,7 @@ DRAIN_PRINTER = "printing.drain_printer"
 SEND_DUE_WORK = "maintenance.send_due_work"
 SWEEP_SPOOL = "maintenance.sweep_spool"
 PRUNE_OUTBOX = "maintenance.prune_outbox"
+CLEAR_SESSIONS = "maintenance.clear_sessions"
 
 
 def enqueue(task_name: str, *keys: int | str) -> None:

@@ -16,8 +16,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
+from pydicom.uid import UID
 from pynetdicom import AE
-from pynetdicom.sop_class import Verification
 
 from apps.core.broker import DEAD_QUEUE, all_queues, count_messages, open_broker
 from apps.core.checks import POSTGRESQL_FLOOR, RABBITMQ_FLOOR, version_numbers
@@ -38,6 +38,7 @@ BEAT_AGE_MAX = timedelta(seconds=60)
 CLOCK_DIFFERENCE_MAX_S = 2.0
 CERTIFICATE_DAYS_MIN = 30
 ECHO_TIMEOUT_S = 5
+VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
 RABBITMQCTL_TIMEOUT_S = 30
 
 
@@ -191,7 +192,7 @@ def _beat() -> Iterator[Answer]:
 def _receiver() -> Iterator[Answer]:
     ae = AE(ae_title=settings.AE_TITLE)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = ECHO_TIMEOUT_S
-    ae.add_requested_context(Verification)
+    ae.add_requested_context(VERIFICATION)
     started = time.monotonic()
     assoc = ae.associate(settings.DICOM_ADDRESS, settings.DICOM_PORT, ae_title=settings.AE_TITLE)
     where = f"{settings.AE_TITLE} at {settings.DICOM_ADDRESS} port {settings.DICOM_PORT}"
@@ -273,11 +274,11 @@ def _floor(product: str, version: str, is_reached: bool, floor: tuple[int, int])
     return (WRONG, text, f"install {product} {floor[0]}.{floor[1]}") if settings.IS_PRODUCTION else (NOTE, text)
 
 
-def _ask(statement: str, *parameters: object) -> str:
+def _ask(statement: str, *parameters: int) -> str:
     return _row(statement, *parameters)[0]
 
 
-def _row(statement: str, *parameters: object) -> tuple:
+def _row(statement: str, *parameters: int) -> tuple:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         row = cursor.fetchone()

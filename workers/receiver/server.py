@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
+from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import Verification
 
 from apps.core.errors import RetryableError
 from apps.core.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -19,6 +19,7 @@ from workers.receiver.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
+VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000  # PS3.4 B.2.3
 REJECTED_PERMANENT, BY_SERVICE_USER, CALLING_AE_NOT_RECOGNIZED = 0x01, 0x01, 0x03  # PS3.8 9.3.4
 MAX_PDU_BYTES = 131072
@@ -37,7 +38,7 @@ class Receiver:
 
     def serve(self, address: str, port: int) -> None:
         """Answer until `stop`. Raises OSError when the port is taken."""
-        server = _make_ae().start_server((address, port), block=False, evt_handlers=self._handlers())
+        server: Any = _make_ae().start_server((address, port), block=False, evt_handlers=self._handlers())
         self.port = server.socket.getsockname()[1]
         logger.info("receiving as %s on %s port %d", settings.AE_TITLE, address, self.port)
         while not self._stop.wait(CLOSE_POLL_S):
@@ -61,7 +62,7 @@ class Receiver:
         ]
 
     def _check_caller(self, event: evt.Event) -> None:
-        requestor = event.assoc.requestor
+        requestor: Any = event.assoc.requestor
         ae_title = requestor.primitive.calling_ae_title
         if not self._callers.allows(ae_title, requestor.address or ""):
             logger.warning("refused an association of %r from %s: not an allowed caller", ae_title, requestor.address)
@@ -81,7 +82,8 @@ class Receiver:
         return SUCCESS
 
     def _write(self, event: evt.Event) -> None:
-        request, assoc = event.request, event.assoc
+        request: Any = event.request
+        assoc = event.assoc
         head = part10_head(
             str(request.AffectedSOPClassUID or ""),
             str(request.AffectedSOPInstanceUID or ""),
@@ -132,10 +134,11 @@ def _make_ae() -> AE:
     ae.acse_timeout = settings.DICOM_ACSE_TIMEOUT_S
     ae.dimse_timeout = settings.DICOM_DIMSE_TIMEOUT_S
     ae.network_timeout = settings.DICOM_NETWORK_TIMEOUT_S
-    ae.add_supported_context(Verification)
+    ae.add_supported_context(VERIFICATION)
     return ae
 
 
 def _tune_socket(event: evt.Event) -> None:
     # pynetdicom leaves Nagle's algorithm on: each answer would wait for the peer's delayed acknowledgement
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection: Any = event.assoc.dul.socket
+    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
