@@ -240,7 +240,7 @@ class _Scan:
         """
         order, implicit, wanted, last = self._encoding.order, self._encoding.implicit, self._wanted, self._last
         explicit_at, implicit_at, long_at = order
-        start = at
+        start, before = at, self._before
         try:
             while True:
                 start = at
@@ -257,22 +257,25 @@ class _Scan:
                 tag = group << 16 | element
                 if tag > last:
                     return None
-                if tag <= self._before:
+                if tag <= before:
                     raise _OddError("elements out of order")
                 if length == UNDEFINED:
                     at = _skip_value(window, at, vr, order)
                 else:
                     if tag in wanted:
-                        value = window[at : at + min(length, _VALUE_BYTES)]
-                        if len(value) < min(length, _VALUE_BYTES):
+                        kept = length if length < _VALUE_BYTES else _VALUE_BYTES
+                        value = window[at : at + kept]
+                        if len(value) < kept:
                             return start
                         self.found[tag] = value
                     at += length
-                self._before = tag
+                before = tag
         except StructError:
             return start
         except KeyError as error:
             raise _OddError("unknown VR") from error
+        finally:
+            self._before = before
 
     def end(self, at: int, size: int) -> None:
         """Where the data ended while more was wanted: behind an element that is as it should be."""
