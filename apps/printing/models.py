@@ -137,7 +137,7 @@ class SheetPrintQuerySet(models.QuerySet["SheetPrint"]):
         before = SheetPrint.objects.filter(job=OuterRef("job")).exclude(state__in=SheetPrint.SETTLED)
         earlier = Q(position__lt=OuterRef("position")) | Q(position=OuterRef("position"), copy__lt=OuterRef("copy"))
         waiting = self.filter(state=SheetPrint.State.QUEUED, next_attempt_at__lte=Now(), job__printer__is_active=True)
-        return waiting.filter(~Exists(before.filter(earlier))).order_by("job__priority", "job", "position", "copy")
+        return waiting.filter(~Exists(before.filter(earlier))).order_by("job__priority", "job_id", "position", "copy")
 
     def lapsed(self) -> SheetPrintQuerySet:
         """Held by a worker that did not renew its lease."""
@@ -193,7 +193,7 @@ class SheetPrint(models.Model):
     objects = SheetPrintQuerySet.as_manager()
 
     class Meta:
-        ordering = ["job", "position", "copy"]
+        ordering = ["job_id", "position", "copy"]
         constraints = [
             models.UniqueConstraint(fields=["job", "position", "copy"], name="sheet_print_once"),
             models.CheckConstraint(

@@ -75,7 +75,7 @@ class Migration(migrations.Migration):
                 ('sheet', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='prints', to='films.filmsheet')),
             ],
             options={
-                'ordering': ['job', 'position', 'copy'],
+                'ordering': ['job_id', 'position', 'copy'],
             },
         ),
         migrations.AddConstraint(
