@@ -17,7 +17,7 @@ from apps.archive.encoding import Encoding, encoding_of
 
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
-UID_LENGTH = 64  # PS3.5 9.1, and the width of the columns
+UID_LENGTH = 128  # the width of the columns (`models.UID_LENGTH`): real senders exceed the 64 of PS3.5 9.1
 
 
 _CHARSET, _SOP_CLASS, _SOP_INSTANCE = 0x00080005, 0x00080016, 0x00080018

@@ -15,6 +15,8 @@ from apps.storage.paths import instance_path
 if TYPE_CHECKING:
     from apps.accounts.models import User
 
+UID_LENGTH = 128  # the standard's limit is 64 (PS3.5 9.1); what real senders make longer is stored all the same
+
 
 class Patient(models.Model):
     """One person as one issuer knows them (PS3.3 C.2.2).
@@ -25,7 +27,7 @@ class Patient(models.Model):
 
     patient_id = models.CharField(max_length=64, db_collation="C", blank=True)
     issuer = models.CharField(max_length=64, db_collation="C", default="", blank=True)
-    only_study_uid = models.CharField(max_length=64, db_collation="C", default="", blank=True)
+    only_study_uid = models.CharField(max_length=UID_LENGTH, db_collation="C", default="", blank=True)
     name = models.CharField(max_length=400, blank=True, help_text="Component groups separated by = (PS3.5 6.2.1).")
     name_search = models.CharField(max_length=500, blank=True, editable=False)
     birth_date = models.DateField(null=True, blank=True)
@@ -64,7 +66,7 @@ class StudyQuerySet(models.QuerySet["Study"]):
 class Study(models.Model):
     """One study (PS3.3 C.7.2.1) with the counts that the worklist shows."""
 
-    study_instance_uid = models.CharField(max_length=64, unique=True, db_collation="C")
+    study_instance_uid = models.CharField(max_length=UID_LENGTH, unique=True, db_collation="C")
     patient = models.ForeignKey(Patient, on_delete=models.PROTECT, related_name="studies")
     study_date = models.DateField(null=True, blank=True)
     study_time = models.TimeField(null=True, blank=True)
@@ -102,7 +104,7 @@ class Study(models.Model):
 class Series(models.Model):
     """One series (PS3.3 C.7.3.1)."""
 
-    series_instance_uid = models.CharField(max_length=64, unique=True, db_collation="C")
+    series_instance_uid = models.CharField(max_length=UID_LENGTH, unique=True, db_collation="C")
     study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="series")
     modality = models.CharField(max_length=16, blank=True)
     series_number = models.IntegerField(null=True, blank=True)
@@ -127,9 +129,9 @@ class Series(models.Model):
 class Instance(models.Model):
     """One stored SOP Instance; the file store holds its bytes as received (UID: PS3.5 9)."""
 
-    sop_instance_uid = models.CharField(max_length=64, unique=True, db_collation="C")
-    sop_class_uid = models.CharField(max_length=64)
-    transfer_syntax_uid = models.CharField(max_length=64)
+    sop_instance_uid = models.CharField(max_length=UID_LENGTH, unique=True, db_collation="C")
+    sop_class_uid = models.CharField(max_length=UID_LENGTH)
+    transfer_syntax_uid = models.CharField(max_length=UID_LENGTH)
     series = models.ForeignKey(Series, on_delete=models.PROTECT, related_name="instances")
     instance_number = models.IntegerField(null=True, blank=True)
     rows = models.PositiveIntegerField(null=True, blank=True)
@@ -184,9 +186,9 @@ class Conflict(models.Model):
     held_file = models.CharField(max_length=100, unique=True)
     file_sha256 = models.BinaryField(max_length=32)
     size_bytes = models.PositiveBigIntegerField()
-    sop_instance_uid = models.CharField(max_length=64, blank=True, db_collation="C", db_index=True)
-    series_instance_uid = models.CharField(max_length=64, blank=True, db_collation="C")
-    study_instance_uid = models.CharField(max_length=64, blank=True, db_collation="C")
+    sop_instance_uid = models.CharField(max_length=UID_LENGTH, blank=True, db_collation="C", db_index=True)
+    series_instance_uid = models.CharField(max_length=UID_LENGTH, blank=True, db_collation="C")
+    study_instance_uid = models.CharField(max_length=UID_LENGTH, blank=True, db_collation="C")
     calling_ae_title = models.CharField(max_length=16, blank=True)
     received_at = models.DateTimeField(auto_now_add=True)
     resolved_at = models.DateTimeField(null=True, blank=True)

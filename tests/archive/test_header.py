@@ -115,7 +115,7 @@ def shown(dataset: Dataset, name: str, keyword: str) -> str | None:
         text = str(dataset.file_meta.get("MediaStorageSOPInstanceUID", ""))
     if name in ("patient_name", "referring_physician"):
         text = text.rstrip("=")
-    return text[: WIDTHS.get(name, 64)]
+    return text[: WIDTHS.get(name, 128 if name.endswith("_uid") else 64)]
 
 
 def number(dataset: Dataset, keyword: str) -> int | None:
@@ -147,7 +147,7 @@ def test_every_real_file_reads_as_pydicom_reads_it():
             if found := differences(header, expected):
                 wrong[path.name] = found
         except UnreadableError as error:
-            if all(0 < len(uid) <= 64 for uid in uids):
+            if all(0 < len(uid) <= 128 for uid in uids):
                 wrong[path.name] = str(error)
         except ValueError:
             assert path.name == "badVR.dcm"  # pydicom fails on one of its numbers
@@ -418,11 +418,17 @@ def test_a_missing_uid_is_named(tmp_path, keyword):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_uid_of_65_characters_is_refused(tmp_path):
-    content = part10(ct_dataset(SeriesInstanceUID="1" * 65))
+def test_a_uid_beyond_the_column_is_refused(tmp_path):
+    content = part10(ct_dataset(SeriesInstanceUID="1" * 129))
 
-    with pytest.raises(UnreadableError, match="Series Instance UID is longer than 64 characters"):
+    with pytest.raises(UnreadableError, match="Series Instance UID is longer than 128 characters"):
         read_header(write_bytes(tmp_path, content))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_uid_longer_than_the_standard_allows_is_kept(tmp_path):
+    path = write_bytes(tmp_path, part10(ct_dataset(SeriesInstanceUID="1" * 65)))
+    assert read_header(path).series_instance_uid == "1" * 65
 
 
 def test_a_dicomdir_is_no_instance(tmp_path):
@@ -448,7 +454,7 @@ def test_a_torn_header_is_unreadable(tmp_path, length):
 
 
 def test_reasons_do_not_describe_a_person(tmp_path):
-    content = part10(ct_dataset(PatientName="Secret^Name", PatientID="SECRET", StudyInstanceUID="SECRET" * 20))
+    content = part10(ct_dataset(PatientName="Secret^Name", PatientID="SECRET", StudyInstanceUID="SECRET" * 30))
 
     with pytest.raises(UnreadableError) as caught:
         read_header(write_bytes(tmp_path, content))
