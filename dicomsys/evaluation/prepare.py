@@ -26,6 +26,7 @@ STATE = Path("/var/lib/dicomsys")
 OLDEST_PYTHON = (3, 11)
 NOT_COPIED = frozenset({".git", "var"})  # at the top
 NEVER_COPIED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".import_linter_cache"}
+PIP_WHEELS = Path("/usr/share/python-wheels")
 LOCKED = {"evaluation": ["requirements.txt"], "check": ["requirements.txt", "requirements-check.txt"]}
 KEPT_VARIABLES = ("TERM", "COLUMNS", "LINES", "LANG", "NO_COLOR", "FORCE_COLOR", "PYTEST_ADDOPTS", "CI", "PAGER")
 NETWORK_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ssl_cert_file", "ssl_cert_dir")
@@ -228,12 +229,20 @@ def make_venv(place: Place, requirements: list[str]) -> None:
             return
         since = time.monotonic()
         print("           installing the pinned Python packages …", flush=True)
-        _run_quietly(place, [sys.executable, "-m", "venv", "--clear", str(place.venv)])
-        install = [str(place.venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
-        install += ["--require-hashes", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
-        _run_quietly(place, install + [word for name in requirements for word in ("-r", str(place.code / name))])
+        _install(place, requirements)
         stamp.write_text(origin)
         print(f"  {time.monotonic() - since:5.1f} s  Python packages installed", flush=True)
+
+
+def _install(place: Place, requirements: list[str]) -> None:
+    # The distribution's own pip is used from its wheel: to install a copy of it first takes as long as Django does.
+    wheels = sorted(PIP_WHEELS.glob("pip-*.whl"))
+    without_pip = ["--without-pip"] if wheels else []
+    _run_quietly(place, [sys.executable, "-m", "venv", "--clear", *without_pip, str(place.venv)])
+    install = [str(place.venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
+    install += ["--require-hashes", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
+    install += [word for name in requirements for word in ("-r", str(place.code / name))]
+    _run_quietly(place, install, {"PYTHONPATH": str(wheels[-1])} if wheels else {})
 
 
 def _origin(code: Path, requirements: list[str]) -> str:
@@ -243,10 +252,10 @@ def _origin(code: Path, requirements: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _run_quietly(place: Place, command: list[str]) -> None:
+def _run_quietly(place: Place, command: list[str], more: dict[str, str] | None = None) -> None:
     result = subprocess.run(
         command,
-        env=_installers_environment(place),
+        env=_installers_environment(place) | (more or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -265,9 +274,8 @@ def _installers_environment(place: Place) -> dict[str, str]:
         if (name.startswith("PIP_") and name not in BAD_FOR_PIP) or name.lower() in NETWORK_VARIABLES
     }
     home = Path(pwd.getpwuid(os.getuid()).pw_dir)
-    own_home = (
-        {"HOME": str(home)} if os.access(home, os.W_OK) else {"PIP_CACHE_DIR": str(place.folder.parent / "pip-cache")}
-    )
+    cache = {"PIP_CACHE_DIR": str(place.folder.parent / "pip-cache")}
+    own_home = {"HOME": str(home)} if os.access(home, os.W_OK) else cache
     return _environment(place) | own_home | kept
 
 
