@@ -17,19 +17,31 @@ MAX_GRID, MAX_EVERY = 12, 100
 
 def _number(label: str, most: int) -> forms.IntegerField:
     widget = forms.NumberInput(attrs={"class": "form-control", "min": 1, "max": most})
-    return forms.IntegerField(label=label, min_value=1, max_value=most, widget=widget)
+    said = dict.fromkeys(
+        ("required", "invalid", "min_value", "max_value"), f"{label}: choose a number from 1 to {most}."
+    )
+    return forms.IntegerField(label=label, min_value=1, max_value=most, widget=widget, error_messages=said)
 
 
 class FilmForm(forms.Form):
     """Which series, on which film, in which grid."""
 
-    series = forms.TypedMultipleChoiceField(coerce=int, error_messages={"required": "Choose at least one series."})
+    series = forms.TypedMultipleChoiceField(
+        coerce=int,
+        error_messages={
+            "required": "Choose at least one series.",
+            "invalid_choice": "A film shows one study of one patient; a chosen series is not part of it.",
+        },
+    )
     template = forms.ModelChoiceField(
         label="Film",
         queryset=FilmTemplate.objects.filter(is_active=True),
         empty_label=None,
         widget=forms.Select(attrs={"class": "form-select"}),
-        error_messages={"required": "There is no film template. An administrator can add one."},
+        error_messages={
+            "required": "Choose a film. An administrator can add templates.",
+            "invalid_choice": "This film is no longer offered. Choose another one.",
+        },
     )
     columns = _number("Columns", MAX_GRID)
     rows = _number("Rows", MAX_GRID)

@@ -11,5 +11,8 @@ class PrintFilmForm(FilmForm):
 
     printer = forms.ModelChoiceField(
         queryset=Printer.objects.filter(is_active=True),
-        error_messages={"required": "There is no printer in use. An administrator can add one."},
+        error_messages={
+            "required": "Choose a printer. An administrator can add one.",
+            "invalid_choice": "This printer is not in use. Choose another one.",
+        },
     )
