@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 from apps.archive.compare import same_content
-from apps.archive.header import read_header
+from apps.archive.header import UID_LENGTH, read_header
 from apps.storage.paths import instance_path
 from tests.system.conftest import wait_until
 
@@ -29,7 +29,8 @@ def good_files() -> list[Path]:
 
 def has_needed_uids(path: Path) -> bool:
     dataset = pydicom.dcmread(path, stop_before_pixels=True)
-    return all(dataset.get(keyword) for keyword in NEEDED) and dataset.SOPClassUID != "1.2.840.10008.1.3.10"
+    lengths = [len(str(dataset.get(keyword) or "")) for keyword in NEEDED]
+    return all(0 < length <= UID_LENGTH for length in lengths) and dataset.SOPClassUID != "1.2.840.10008.1.3.10"
 
 
 def send(system, path: Path) -> bool:
