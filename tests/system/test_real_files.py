@@ -84,7 +84,7 @@ def imported(system, sent) -> subprocess.CompletedProcess:
     return system.manage("import_files", DATA)
 
 
-def test_every_good_file_is_stored_byte_for_byte_after_the_import(system, imported, capsys):
+def test_every_good_file_is_stored_or_kept_aside_byte_for_byte_after_the_import(system, imported, capsys):
     with capsys.disabled():
         print("\n" + "\n".join(imported.stdout.splitlines()[-14:]))
     rows = system.query(
@@ -92,7 +92,7 @@ def test_every_good_file_is_stored_byte_for_byte_after_the_import(system, import
         " FROM archive_instance i JOIN archive_series r ON r.id = i.series_id"
         " JOIN archive_study s ON s.id = r.study_id JOIN storage_volume v ON v.id = i.volume_id"
     )
-    held = {row[0] for row in system.query("SELECT file_sha256 FROM archive_conflict")}
+    held = dict(system.query("SELECT file_sha256, held_file FROM archive_conflict"))
     stored = {row[0]: row for row in rows}
     missing = []
     for path in good_files():
@@ -101,7 +101,10 @@ def test_every_good_file_is_stored_byte_for_byte_after_the_import(system, import
         if row is not None and row[4] == header.dataset_sha256:
             file = file_of(row)
             assert sha256(file.read_bytes()[read_header(file).dataset_offset :]).digest() == header.dataset_sha256
-        elif row is None or not (header.file_sha256 in held or same_content(path, file_of(row))):
+        elif header.file_sha256 in held:
+            aside = system.folder / "data/quarantine" / held[header.file_sha256]
+            assert aside.read_bytes() == path.read_bytes()
+        elif row is None or not same_content(path, file_of(row)):
             missing.append(str(path))
     assert missing == []
 
