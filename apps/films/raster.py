@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import IO
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from apps.core.errors import PermanentError
 
 UP = 2  # every row is the difference to the one above (PNG 9.2; ISO 32000-1 7.4.4.4)
+BANDS, THREADS = 8, 2
+ZLIB_HEAD, LAST_BLOCK = b"\x78\x01", b"\x03\x00"  # RFC 1950: 32 kB window, fastest; RFC 1951: an empty final block
 _HEAD = re.compile(rb"dicomsys raster 1 (\d{1,6}) (\d{1,6}) ([13]) 8\n")
 _HEAD_BYTES = 64
 
@@ -60,16 +63,24 @@ def raster_sha256(pixels: NDArray[np.uint8]) -> str:
 
 
 def encode(pixels: NDArray[np.uint8]) -> StoredRaster:
-    """The page without loss, about four times as fast as zlib's usual settings: pages are mostly black."""
+    """The page without loss. Its bands are compressed side by side; their number does not depend on the machine."""
     height, width = pixels.shape[:2]
     flat = pixels.reshape(height, -1)
     rows = np.empty((height, flat.shape[1] + 1), np.uint8)
     rows[:, 0] = UP
     rows[0, 1:] = flat[0]
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
-    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-    stream = packer.compress(rows.data) + packer.flush()
+    with ThreadPoolExecutor(THREADS) as pool:
+        bands = list(pool.map(_compress, np.array_split(rows, BANDS)))
+    checksum = zlib.adler32(rows.data).to_bytes(4, "big")
+    stream = ZLIB_HEAD + b"".join(bands) + LAST_BLOCK + checksum
     return StoredRaster(width, height, 1 if pixels.ndim == 2 else 3, stream)
+
+
+def _compress(rows: NDArray[np.uint8]) -> bytes:
+    """A piece of a deflate stream (RFC 1951) that ends at a byte and refers to nothing before it."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15, 8, zlib.Z_RLE)  # pages are mostly black: runs are enough
+    return packer.compress(rows.data) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
 def read_raster(file: IO[bytes]) -> StoredRaster:

@@ -19,7 +19,7 @@ from apps.films.models import FilmRaster, FilmSheet, FilmSheetInstance, FilmTemp
 from apps.films.raster import encode, raster_sha256
 from apps.films.recipe import Header, Recipe, RecipeCell, recipe_sha256
 from apps.rendering.frame import ImageFile
-from apps.rendering.resize import fit, resize
+from apps.rendering.resize import reduce
 from apps.rendering.thumbnail import encode_png
 from apps.storage.blobs import has_blob, write_blob
 
@@ -158,12 +158,11 @@ def _draw(sheet: FilmSheet, profile: Profile) -> FilmRaster:
     pixels = compose(Recipe.from_json(sheet.recipe), _open_images(sheet), profile)
     stored, identity = encode(pixels), raster_sha256(pixels)
     data = stored.to_bytes()
-    width, height = fit(stored.height_px, stored.width_px, 1.0, PREVIEW_PX, PREVIEW_PX)
     raster, _ = FilmRaster.objects.update_or_create(
         sha256=identity,
         defaults={
             "blob": write_blob(data),
-            "preview": write_blob(encode_png(resize(pixels, width, height))),
+            "preview": write_blob(encode_png(reduce(pixels, PREVIEW_PX))),
             "width_px": stored.width_px,
             "height_px": stored.height_px,
             "samples": stored.samples,

