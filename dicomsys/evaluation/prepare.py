@@ -62,6 +62,7 @@ def main(kind: str, mode: str, words: list[str]) -> None:
     if is_root:
         test_data = test_data and readable_copy(test_data)
         become(SERVICE_USER)
+    refuse_folder_of_others(place.folder)
     if mode == "set-up":
         make_venv(place, LOCKED[kind])
     elif not (place.venv / "made-from").exists():
@@ -80,9 +81,6 @@ def place_of(kind: str, may_change: bool) -> Place:
     if not var.is_symlink() and can_read(SERVICE_USER, CLONE):
         if may_change:
             give_folder(var, SERVICE_USER)
-        owner = (var / kind).owner() if (var / kind).exists() else SERVICE_USER
-        if owner != SERVICE_USER:
-            raise SetUpError(f"{var / kind} belongs to {owner}: run this as {owner}, or remove that folder")
         return Place(CLONE, var / kind)
     state = STATE / clone_identity()
     code = state if kind == "evaluation" else state.with_name(f"{state.name}-{kind}")
@@ -194,6 +192,13 @@ def become(user: str) -> None:
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
 
 
+def refuse_folder_of_others(folder: Path) -> None:
+    """An instance is used by the user who made it. Raises SetUpError for others."""
+    if folder.exists() and folder.stat().st_uid != os.getuid():
+        owner = "root" if folder.owner() == SERVICE_USER else folder.owner()
+        raise SetUpError(f"{folder} was made by {owner}: run this as {owner}, or remove that folder")
+
+
 def is_running(folder: Path, lock: str = "lock") -> bool:
     """Whether a supervisor holds the folder (see instance.py)."""
     try:
@@ -222,7 +227,7 @@ def make_venv(place: Place, requirements: list[str]) -> None:
         place.folder.mkdir(parents=True, exist_ok=True)
         place.folder.chmod(0o700)
     except OSError as error:
-        raise SetUpError(f"cannot write into {place.folder}: {error.strerror}; who made it has to run this") from error
+        raise SetUpError(f"cannot write into {place.folder}: {error.strerror}") from error
     with only_one(place.folder / "prepare.lock"):
         stamp, origin = place.venv / "made-from", _origin(place.code, requirements)
         if is_running(place.folder) or (stamp.is_file() and stamp.read_text() == origin):

@@ -1,7 +1,9 @@
 """Paths of an instance: closed to others, and short enough for sockets."""
 
+import pytest
+
 from dicomsys.evaluation.folder import Folder, write_private
-from dicomsys.evaluation.prepare import copy_tree
+from dicomsys.evaluation.prepare import SetUpError, copy_tree, refuse_folder_of_others
 
 
 def test_every_folder_is_closed_to_others(folder):
@@ -55,3 +57,11 @@ def test_a_copied_tree_follows_its_source(tmp_path):
     assert (target / "start").stat().st_mode & 0o777 == 0o755
     assert {path.name for path in target.iterdir()} == {"apps", "start", "var"}
     assert not (target / "apps" / "core" / "__pycache__").exists()
+
+
+def test_an_instance_of_somebody_else_is_refused(tmp_path, monkeypatch):
+    refuse_folder_of_others(tmp_path)
+    refuse_folder_of_others(tmp_path / "nothing yet")
+    monkeypatch.setattr("os.getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(SetUpError, match=f"made by {tmp_path.owner()}: run this as|made by root"):
+        refuse_folder_of_others(tmp_path)
