@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from django.db import OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
@@ -41,7 +41,6 @@ class PrintError(DicomsysError):
 # --- Making jobs
 
 
-@transaction.atomic
 def make_film(
     user: User, study: Study, series_ids: Sequence[int], layout: Layout, printer: Printer, key: UUID | None = None
 ) -> PrintJob:
@@ -49,11 +48,22 @@ def make_film(
 
     Raises FilmError and PrintError with a text for the user.
     """
-    earlier = PrintJob.objects.visible_to(user).filter(key=key).first() if key else None
+    earlier = _job_of_form(user, key)
     if earlier:
         return earlier
-    sheets = make_sheets(user, study, series_ids, layout)
-    return submit_print_job(user, [sheet.pk for sheet in sheets], printer, key=key)
+    try:
+        with transaction.atomic():
+            sheets = make_sheets(user, study, series_ids, layout)
+            return submit_print_job(user, [sheet.pk for sheet in sheets], printer, key=key)
+    except IntegrityError:  # the same form at the same time
+        earlier = _job_of_form(user, key)
+        if earlier is None:
+            raise
+        return earlier
+
+
+def _job_of_form(user: User, key: UUID | None) -> PrintJob | None:
+    return PrintJob.objects.visible_to(user).filter(key=key, requested_by=user).first() if key else None
 
 
 @transaction.atomic
@@ -134,7 +144,7 @@ def run_printer(printer_id: int) -> None:
         lock.release()
         return
     try:
-        _drain(printer, time.monotonic() + RUN_S)
+        _drain(printer, lock, time.monotonic() + RUN_S)
     except OperationalError as error:
         connection.close()
         logger.warning("printer %d waits for the database (%s)", printer_id, type(error).__name__)
@@ -146,9 +156,9 @@ def run_printer(printer_id: int) -> None:
         tell(printer)
 
 
-def _drain(printer: Printer, deadline: float) -> None:
+def _drain(printer: Printer, lock: LeaderLock, deadline: float) -> None:
     release_lapsed()
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and lock.is_held():
         claim = Claim.take_next(printer)
         if claim is None:
             return

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from apps.films.raster import read_raster
+from apps.printing import services
 from apps.printing.backends import pdf
 from apps.printing.models import PrintJob
 from apps.printing.services import cancel_job, retry_job, run_printer
@@ -135,12 +136,18 @@ def test_a_page_that_was_removed_meanwhile_says_so(make_job, printer):
     assert "page 1 is no longer there" in row.last_error
 
 
-def test_what_was_cancelled_is_not_a_page(make_job, printer):
-    job = make_job(2)
-    cancel_job(job)
+def test_a_job_of_which_sheets_were_cancelled_makes_no_file(make_job, printer, monkeypatch):
+    job = make_job(3)
+    render = services.render_sheet
+
+    def cancel_meanwhile(sheet, profile):
+        cancel_job(job)
+        return render(sheet, profile)
+
+    monkeypatch.setattr(services, "render_sheet", cancel_meanwhile)
     run_printer(printer.pk)
     job.refresh_from_db()
-    assert states(job) == ["CANCELLED"] * 2
+    assert states(job) == ["ACCEPTED", "CANCELLED", "CANCELLED"]
     assert job.document == ""
 
 

@@ -277,6 +277,25 @@ def test_the_same_form_sent_twice_is_one_job(radiologist, printer, template, mak
     assert FilmSheet.objects.count() == 2
 
 
+def test_the_same_form_sent_at_the_same_time_is_one_job(radiologist, printer, template, make_ct_study):
+    study, key, made = make_ct_study(1), uuid4(), []
+    series = [series.pk for series in study.series.all()]
+    together = threading.Barrier(4)
+
+    def send():
+        together.wait()
+        made.append(make_film(radiologist, study, series, Layout(template, 1, 1), printer, key).pk)
+        connection.close()
+
+    senders = [threading.Thread(target=send) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    assert len(made) == 4
+    assert set(made) == {PrintJob.objects.get().pk}
+
+
 def test_a_printer_refuses_what_it_cannot_take(make_job, radiologist, printer):
     sheet = make_job(1).sheet_prints.get().sheet
     other = Printer.objects.create(name="large", film_size="14INX17IN")

@@ -29,12 +29,13 @@ class Sink(Protocol):
 
 
 def send(sheet: HeldSheet, printer: Printer) -> Receipt:
-    """The page is ready as its raster; with the last one the file is made. Done twice, it is the same file.
+    """The page is ready as its raster; with the last one the file is made. Done twice, it has the same pages.
 
-    Raises PermanentError where a raster of the job is no longer there, OSError.
+    A job of which sheets were cancelled makes no file: it would look whole. Raises PermanentError where a raster of
+    the job is no longer there, OSError.
     """
-    pages = list(sheet.job.sheet_prints.exclude(state=State.CANCELLED).select_related("sheet", "raster"))
-    if sheet.row.pk != pages[-1].pk:
+    pages = list(sheet.job.sheet_prints.select_related("sheet", "raster"))
+    if sheet.row.pk != pages[-1].pk or any(page.state == State.CANCELLED for page in pages):
         return Receipt(State.ACCEPTED)
     with blob_writer() as writer:
         write_pdf(writer, f"Film sheets, job {sheet.job.pk}", [_page_of(page, sheet) for page in pages])
