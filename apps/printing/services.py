@@ -22,6 +22,7 @@ from apps.films.services import Layout, make_sheets, render_sheet
 from apps.printing.backends import HeldSheet, RefusedError, backend_of
 from apps.printing.claim import Claim, ClaimLostError, release_lapsed
 from apps.printing.models import TELL_AGAIN_S, Printer, PrintJob, SheetPrint
+from apps.storage.blobs import remove_abandoned
 
 if TYPE_CHECKING:
     from apps.accounts.models import User
@@ -158,6 +159,7 @@ def run_printer(printer_id: int) -> None:
 
 def _drain(printer: Printer, lock: LeaderLock, deadline: float) -> None:
     release_lapsed()
+    remove_abandoned()
     while time.monotonic() < deadline and lock.is_held():
         claim = Claim.take_next(printer)
         if claim is None:

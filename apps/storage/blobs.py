@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -20,7 +21,7 @@ from django.conf import settings
 from apps.core.errors import PermanentError
 from apps.storage.durable import make_folders, sync_folder
 
-FOLDER = "rasters"
+FOLDER, OPEN = "rasters", "open-"
 CHUNK_BYTES = 1 << 20
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -67,7 +68,7 @@ def blob_writer() -> Iterator[BlobWriter]:
     """Write a blob piece by piece. On an error nothing is kept. Raises OSError."""
     root = Path(settings.DATA_DIR) / FOLDER
     make_folders(root)
-    with NamedTemporaryFile(dir=root, prefix="open-", delete=False) as file:
+    with NamedTemporaryFile(dir=root, prefix=OPEN, delete=False) as file:
         try:
             writer = BlobWriter(file)
             yield writer
@@ -99,6 +100,15 @@ def open_blob(name: str) -> BinaryIO:
         raise DamagedBlobError(f"the stored file {name[:12]}… was altered on disk")
     file.seek(0)
     return file
+
+
+def remove_abandoned(older_than_s: float = 3600) -> int:
+    """Remove what writers that were killed left unfinished; returns how many."""
+    latest = time.time() - older_than_s
+    left = [path for path in (Path(settings.DATA_DIR) / FOLDER).glob(OPEN + "*") if path.stat().st_mtime < latest]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
 
 
 def has_blob(name: str) -> bool:

@@ -1,5 +1,7 @@
 """Blobs: whole or absent, and checked when read."""
 
+import os
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from apps.storage.blobs import (
     blob_writer,
     has_blob,
     open_blob,
+    remove_abandoned,
     write_blob,
 )
 
@@ -49,6 +52,16 @@ def test_an_error_while_writing_leaves_nothing(file_store):
         writer.write(b"half")
         raise ZeroDivisionError
     assert files(file_store) == []
+
+
+def test_what_a_killed_writer_left_is_removed_after_an_hour(file_store):
+    write_blob(b"pixels")
+    for name, age_s in (("open-old", 7200), ("open-new", 10)):
+        path = file_store / "rasters" / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age_s,) * 2)
+    assert remove_abandoned() == 1
+    assert {path.name for path in files(file_store)} == {"open-new", sha256(b"pixels").hexdigest()}
 
 
 def test_an_altered_blob_is_not_given_out(file_store):
