@@ -9,7 +9,7 @@ from pathlib import Path
 from apps.core.errors import DicomsysError
 from dicomsys.evaluation import postgres, rabbitmq
 from dicomsys.evaluation.environment import MARK, application_environment
-from dicomsys.evaluation.folder import CODE, Folder
+from dicomsys.evaluation.folder import CODE, Folder, read_json
 from dicomsys.evaluation.instance import AlreadyRunning, held, run_services, supervisor_pid
 from dicomsys.evaluation.leftovers import end_leftovers
 from dicomsys.evaluation.progress import Progress
@@ -50,6 +50,8 @@ def _check_held(folder: Folder, arguments: list[str], benchmark: str | None) -> 
 def _services(folder: Folder, supervisor: Supervisor, progress: Progress) -> Iterator[None]:
     """PostgreSQL and RabbitMQ for this run; those that somebody started before are used and left running."""
     if supervisor_pid(folder) is not None:
+        if not read_json(folder.state_file).get("ready"):
+            raise StartError("somebody is starting them right now: try again in a moment")
         progress.say("           using the services that run already")
         yield
         return

@@ -1,7 +1,6 @@
 """The words of `./start`, one function each; every one returns an exit code."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 from apps.core.errors import DicomsysError
 from dicomsys.evaluation import postgres
 from dicomsys.evaluation.environment import application_environment, base_environment
-from dicomsys.evaluation.folder import Folder
+from dicomsys.evaluation.folder import Folder, read_json
 from dicomsys.evaluation.instance import AlreadyRunning, held, run_everything, run_services, supervisor_pid
 from dicomsys.evaluation.leftovers import end_leftovers
 from dicomsys.evaluation.passwords import password_of
@@ -272,11 +271,3 @@ def _asks_yes(question: str) -> bool:
 
 def _state(folder: Folder) -> dict[str, Any]:
     return read_json(folder.state_file)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a file of this instance says; nothing where it is missing or half written."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}

@@ -1,11 +1,13 @@
 """Where everything of one instance lies: one folder, readable by its owner only."""
 
 import hashlib
+import json
 import os
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CODE = Path(__file__).resolve().parent.parent.parent
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]{1,70}")  # a Unix socket's path has at most 107 bytes
@@ -139,3 +141,11 @@ def write_private(path: Path, text: str, mode: int = 0o600) -> None:
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(text)
     partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of this instance says; nothing where it is missing or half written."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -35,12 +36,8 @@ class AlreadyRunning(Exception):  # noqa: N818 - an answer, not an error
 @contextlib.contextmanager
 def held(folder: Folder, name: str = "lock") -> Iterator[None]:
     """This process is the only one with the folder's lock of that name. Raises AlreadyRunning."""
-    file = _open_lock(folder.run / name)
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunning from error
+    with _open_lock(folder.run / name) as file:
+        _lock(file)
         file.seek(0)
         file.truncate()
         file.write(str(os.getpid()))
@@ -48,6 +45,15 @@ def held(folder: Folder, name: str = "lock") -> Iterator[None]:
         yield
         file.seek(0)
         file.truncate()
+
+
+def _lock(file: TextIO) -> None:
+    for _ in range(20):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)  # it may be somebody who only looks whether it is held
+    raise AlreadyRunning
 
 
 def supervisor_pid(folder: Folder) -> int | None:
@@ -69,6 +75,12 @@ def _open_lock(path: Path) -> TextIO:
 def ae_title() -> str:
     """What the receiver is called."""
     return os.environ.get("DICOMSYS_AE_TITLE") or DEFAULT_AE_TITLE
+
+
+def dicom_host() -> str:
+    """Where the receiver is reached from this machine."""
+    address = os.environ.get("DICOMSYS_DICOM_ADDRESS", "")
+    return LOOPBACK if address in ("", "0.0.0.0", "::") else address  # noqa: S104 - compared, not bound
 
 
 def lay_out(folder: Folder, names: tuple[str, ...], progress: Progress) -> Ports:
@@ -117,7 +129,7 @@ def write_endpoints(folder: Folder, ports: dict[str, int]) -> None:
     endpoints: dict[str, object] = {}
     if "web" in ports:
         endpoints["web"] = {"url": f"http://{LOOPBACK}:{ports['web']}/"}
-        endpoints["dicom"] = {"host": LOOPBACK, "port": ports["dicom"], "ae_title": ae_title()}
+        endpoints["dicom"] = {"host": dicom_host(), "port": ports["dicom"], "ae_title": ae_title()}
         endpoints["admin"] = {"username": ADMIN, "password_file": str(folder.admin_password_file)}
     database = f"{postgres.APPLICATION}@{LOOPBACK}:{ports['postgres']}/{postgres.DATABASE}"
     dsn = f"postgresql://{database}?sslmode=verify-full&sslrootcert={authority}"
@@ -175,7 +187,7 @@ def _wait_for_applications(folder: Folder, ports: dict[str, int], supervisor: Su
         supervisor.wait_for("the web server", lambda: programs.web_is_up(ports["web"]), PATIENCE_S, "web")
     with progress.step(f"DICOM receiver on port {ports['dicom']}"):
         supervisor.wait_for("the receiver", lambda: is_listening(ports["dicom"]), PATIENCE_S, "receiver")
-        command = programs.echo_command(ports["dicom"], ae_title())
+        command = programs.echo_command(dicom_host(), ports["dicom"], ae_title())
         supervisor.step("echo", command, application_environment(folder), CODE)
     with progress.step("workers: " + ", ".join(QUEUE_NAMES)):
         for queue in QUEUE_NAMES:
@@ -200,7 +212,7 @@ def _send_demonstration(folder: Folder, ports: dict[str, int], supervisor: Super
     stamp = folder.stamps / "demonstration"
     if stamp.exists():
         return
-    command = programs.demonstration_command(ports["dicom"], ae_title())
+    command = programs.demonstration_command(dicom_host(), ports["dicom"], ae_title())
     try:
         with progress.step("demonstration studies sent by C-STORE"):
             supervisor.step(

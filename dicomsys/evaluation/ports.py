@@ -8,6 +8,8 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicomsys.evaluation.folder import read_json
+
 LOOPBACK = "127.0.0.1"
 WISHES = {"web": 8000, "dicom": 11112, "postgres": 5433, "amqps": 5671, "dist": 25672, "epmd": 4370}
 TRIES = 200
@@ -62,7 +64,7 @@ def choose_ports(kept_file: Path, names: tuple[str, ...], wishes: dict[str, int]
 
     wishes replace the last or the usual ports by name. Raises OSError when nothing is free.
     """
-    kept = _kept(kept_file)
+    kept = read_json(kept_file)
     ports = Ports()
     for name in names:
         ports.hold(name, wishes.get(name) or kept.get(name) or WISHES[name])
@@ -87,13 +89,6 @@ def port_wishes() -> dict[str, int]:
         if wish and not (wish.isdigit() and 1024 <= int(wish) <= 65000):
             raise ValueError(f"DICOMSYS_{name.upper()}_PORT is {wish!r}: write a number from 1024 to 65000")
     return {name: int(wish) for name, wish in wishes.items() if wish}
-
-
-def _kept(kept_file: Path) -> dict[str, int]:
-    try:
-        return dict(json.loads(kept_file.read_text()))
-    except (OSError, ValueError):
-        return {}
 
 
 def _listen(number: int) -> socket.socket | None:

@@ -67,11 +67,11 @@ def web_is_up(port: int) -> bool:
         return False
 
 
-def echo_command(port: int, ae_title: str) -> list[str]:
+def echo_command(host: str, port: int, ae_title: str) -> list[str]:
     """One C-ECHO; fails where the receiver does not answer Success."""
-    return [sys.executable, "-m", "dicomsys.evaluation.send", "--echo", LOOPBACK, str(port), ae_title]
+    return [sys.executable, "-m", "dicomsys.evaluation.send", "--echo", host, str(port), ae_title]
 
 
-def demonstration_command(port: int, ae_title: str) -> list[str]:
+def demonstration_command(host: str, port: int, ae_title: str) -> list[str]:
     """The demonstration studies by C-STORE, one line of progress for each study."""
-    return [sys.executable, "-m", "dicomsys.evaluation.send", LOOPBACK, str(port), ae_title]
+    return [sys.executable, "-m", "dicomsys.evaluation.send", host, str(port), ae_title]

@@ -13,8 +13,7 @@ import psycopg
 import pytest
 
 from dicomsys.evaluation import postgres, rabbitmq
-from dicomsys.evaluation.commands import read_json
-from dicomsys.evaluation.folder import Folder
+from dicomsys.evaluation.folder import Folder, read_json
 from dicomsys.evaluation.leftovers import leftovers
 from dicomsys.evaluation.passwords import password_of
 from dicomsys.evaluation.ports import LISTEN_STATE
