@@ -19,6 +19,8 @@ from apps.rendering.voi import Voi
 
 WHITE, DIM = 255, 170
 RULER_LENGTHS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
+RULER_STEPS_MM = (1, 10, 50, 100, 1000)
+SMALLEST_STEP_MM = 1.5
 SHEET_RULER_MM = 100
 STROKE_MM = 0.2
 NO_SCALE = "no scale"
@@ -93,7 +95,7 @@ class _Page:
         length = next((mm for mm in RULER_LENGTHS_MM if mm * px_per_mm <= place.height), 0)
         if not length:
             return NO_SCALE
-        step = 10 if length >= 20 else 1
+        step = next(mm for mm in RULER_STEPS_MM if mm * px_per_mm >= self.profile.px(SMALLEST_STEP_MM))
         top = place.top + (place.height - length * px_per_mm) / 2
         left = min(place.right, strip.left) + self.profile.px(1)
         for tick in range(0, length + 1, step):

@@ -12,8 +12,11 @@ from pydicom.pixels import apply_color_lut
 
 def palette_to_rgb(indices: NDArray[Any], dataset: Dataset) -> NDArray[np.uint8]:
     """RGB (rows, columns, 3) of a PALETTE COLOR frame (rows, columns); of 16-bit entries the high byte is taken."""
-    colours = apply_color_lut(indices, dataset)
-    return _eight_bits(colours[..., :3], 8 * colours.dtype.itemsize)
+    colours = apply_color_lut(indices, dataset)[..., :3]
+    is_swapped = dataset.original_encoding[1] is False and "RedPaletteColorLookupTableData" in dataset
+    if is_swapped and colours.itemsize == 2:  # pydicom reads big endian tables as little endian ones
+        colours = colours.byteswap()
+    return _eight_bits(colours, int(dataset.RedPaletteColorLookupTableDescriptor[2]))
 
 
 def samples_to_rgb(samples: NDArray[Any], bits_stored: int) -> NDArray[np.uint8]:

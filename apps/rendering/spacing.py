@@ -80,7 +80,7 @@ def _calibrated(dataset: Attributes, pair: tuple[float, float]) -> PixelSpacing:
 
 def _imager(dataset: Attributes, pair: tuple[float, float]) -> PixelSpacing:
     factor = numbers(dataset.get("EstimatedRadiographicMagnificationFactor"))
-    if factor and factor[0] > 0:
+    if factor and factor[0] > 1:
         corrected = (pair[0] / factor[0], pair[1] / factor[0])
         return _of(corrected, SpacingSource.MAGNIFICATION, f"corrected for magnification {factor[0]:.3g}")
     return _of(pair, SpacingSource.DETECTOR)

@@ -7,10 +7,12 @@ import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from apps.core.errors import PermanentError
 from apps.rendering.frame import StoredFrame, decode_frame, p_values
@@ -20,6 +22,8 @@ from tests.rendering.images import image, write
 DATA = os.environ.get("DICOMSYS_TEST_DATA", "")
 TOOLS = {"1.2.840.10008.1.2.4.8": "dcml2pnm", "1.2.840.10008.1.2.4.5": "dcmj2pnm", "1.2.840.10008.1.2.4.7": "dcmj2pnm"}
 LOSSY_OR_UNKNOWN_TO_DCMTK = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.9")
+# By how much a sample may differ: the conversion from YBR is rounded in different places
+COLOUR_KINDS = {"RGB": 0, "PALETTE COLOR": 0, "YBR_FULL": 2, "YBR_FULL_422": 1}
 pytestmark = pytest.mark.skipif(not shutil.which("dcm2pnm"), reason="dcm2pnm is missing: apt-get install dcmtk")
 
 
@@ -111,3 +115,27 @@ def test_windows_are_drawn_bit_by_bit_as_dcmtk_draws_them(tmp_path, photometric,
     asked = Window(*map(float, window), function)
     assert dcmtk(path, "", *window_options(asked)) is not None
     assert differences(path, "", decode_frame(path), asked) == []
+
+
+def dcmtk_colour(path: Path, syntax: str) -> np.ndarray | None:
+    """The first frame as RGB; None where DCMTK cannot."""
+    tool = next((tool for prefix, tool in TOOLS.items() if syntax.startswith(prefix)), "dcm2pnm")
+    output = subprocess.run([tool, "-q", "-O", "+op", str(path)], capture_output=True).stdout
+    return np.asarray(Image.open(BytesIO(output)).convert("RGB")) if output.startswith(b"P6") else None
+
+
+@pytest.mark.skipif(not DATA, reason="DICOMSYS_TEST_DATA is not set: real files are needed")
+def test_colours_of_real_files_are_those_of_dcmtk():
+    compared = 0
+    with (Path(DATA) / "MANIFEST.csv").open() as manifest:
+        rows = [
+            row for row in csv.DictReader(manifest) if row["photometric"] in COLOUR_KINDS and row["broken"] != "yes"
+        ]
+    for row in rows:
+        path, syntax = Path(DATA) / row["path"], row["transfer_syntax"].split(" ")[0]
+        theirs = None if syntax.startswith("1.2.840.10008.1.2.4.9") else dcmtk_colour(path, syntax)
+        if theirs is not None:
+            worst = np.abs(decode_frame(path).pixels.astype(int) - theirs).max()
+            assert worst <= COLOUR_KINDS[row["photometric"]], row["path"]
+            compared += 1
+    assert compared > 40

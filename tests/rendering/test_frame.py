@@ -184,15 +184,38 @@ def test_ybr_full_becomes_rgb(tmp_path):
     assert np.abs(frame.pixels.astype(int) - (254, 0, 0)).max() <= 1
 
 
-def test_palette_becomes_rgb(tmp_path):
-    indices = np.array([[0, 1], [2, 1]], np.uint8)
-    palette = {
+def palette(order: str, bits: int, **entries: list[int]) -> dict[str, object]:
+    count = len(next(iter(entries.values())))
+    return {
         f"{name}PaletteColorLookupTable{part}": value
-        for name, entries in (("Red", [0, 0x8000, 0xFF00]), ("Green", [0x1000] * 3), ("Blue", [0, 0, 0]))
-        for part, value in (("Descriptor", [3, 0, 16]), ("Data", np.array(entries, "<u2").tobytes()))
+        for name, values in entries.items()
+        for part, value in (("Descriptor", [count, 0, bits]), ("Data", np.array(values, order).tobytes()))
     }
-    frame = opened(tmp_path, image(indices, PhotometricInterpretation="PALETTE COLOR", **palette)).stored_frame()
-    assert frame.pixels.tolist() == [[[0, 16, 0], [128, 16, 0]], [[255, 16, 0], [128, 16, 0]]]
+
+
+INDICES = np.array([[0, 1], [2, 1]], np.uint8)
+WIDE = {"Red": [0, 0x8000, 0xFF00, 0], "Green": [0x1000] * 4, "Blue": [0] * 4}
+EXPECTED = [[[0, 16, 0], [128, 16, 0]], [[255, 16, 0], [128, 16, 0]]]
+
+
+def test_palette_becomes_rgb(tmp_path):
+    dataset = image(INDICES, PhotometricInterpretation="PALETTE COLOR", **palette("<u2", 16, **WIDE))
+    assert opened(tmp_path, dataset).stored_frame().pixels.tolist() == EXPECTED
+
+
+def test_palette_of_a_big_endian_file(tmp_path):
+    dataset = image(INDICES, PhotometricInterpretation="PALETTE COLOR", **palette(">u2", 16, **WIDE))
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    dataset.save_as(tmp_path / "big.dcm", implicit_vr=False, little_endian=False)
+    assert ImageFile(tmp_path / "big.dcm").stored_frame().pixels.tolist() == EXPECTED
+
+
+def test_palette_of_eight_bit_entries(tmp_path):
+    narrow = {name: [value >> 8 for value in values] for name, values in WIDE.items()}
+    for order in ("u1", "<u2"):
+        dataset = image(INDICES, PhotometricInterpretation="PALETTE COLOR", **palette(order, 8, **narrow))
+        assert opened(tmp_path, dataset).stored_frame().pixels.tolist() == EXPECTED
 
 
 def test_a_colour_frame_has_no_p_values(tmp_path):
