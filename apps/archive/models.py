@@ -21,8 +21,8 @@ UID_LENGTH = 128  # the standard's limit is 64 (PS3.5 9.1); what real senders ma
 class Patient(models.Model):
     """One person as one issuer knows them (PS3.3 C.2.2).
 
-    Without a Patient ID nobody can say that two studies are of one person: then the patient belongs to one study,
-    named by `only_study_uid`, which is empty for everybody else.
+    Where the Patient ID does not tell who it is, the patient belongs to one study, named by `only_study_uid`: without
+    a Patient ID, and where the ID is known with another birth date or name. Else `only_study_uid` is empty.
     """
 
     patient_id = models.CharField(max_length=64, db_collation="C", blank=True)
@@ -38,7 +38,7 @@ class Patient(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["issuer", "patient_id", "only_study_uid"], name="patient_identity"),
             models.CheckConstraint(
-                condition=models.Q(patient_id="") ^ models.Q(only_study_uid=""), name="patient_id_or_only_study"
+                condition=~models.Q(patient_id="", only_study_uid=""), name="patient_id_or_only_study"
             ),
         ]
         indexes = [
@@ -48,6 +48,11 @@ class Patient(models.Model):
 
     def __str__(self) -> str:
         return f"Patient {self.pk}"
+
+    @property
+    def shares_id(self) -> bool:
+        """Whether another person is known under the same Patient ID: somebody has to find out who is who."""
+        return bool(self.patient_id and self.only_study_uid)
 
     @property
     def display_name(self) -> str:

@@ -4,7 +4,9 @@ Every statement takes its rows sorted by key and leaves existing rows as they ar
 same study wait for each other and never deadlock.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from django.db import connection
@@ -29,9 +31,68 @@ def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         return cursor.fetchall()
 
 
-def upsert_patients(headers: Iterable[Header]) -> dict[PatientKey, int]:
-    """Primary keys of the patients named by these headers; new ones are made from the first header of each."""
-    first = _first_by(headers, patient_key)
+@dataclass(frozen=True, slots=True)
+class KnownPatient:
+    """What tells one person from another."""
+
+    pk: int
+    name_search: str
+    birth_date: date | None
+
+
+def is_another_person(header: Header, known: KnownPatient) -> bool:
+    """Whether the header clearly speaks of somebody else under the same Patient ID.
+
+    Two birth dates decide; without both, names that have no word in common do.
+    """
+    if header.birth_date and known.birth_date:
+        return header.birth_date != known.birth_date
+    words, known_words = set(search_key(header.patient_name).split()), set(known.name_search.split())
+    return bool(words and known_words and not words & known_words)
+
+
+def known_studies(study_uids: Iterable[str]) -> dict[str, tuple[str, str, int]]:
+    """Study Instance UID → (issuer, Patient ID, the patient's primary key) of those that are stored."""
+    rows = fetch(
+        "SELECT s.study_instance_uid, p.issuer, p.patient_id, p.id FROM archive_study s"
+        " JOIN archive_patient p ON p.id = s.patient_id WHERE s.study_instance_uid = ANY(%s::text[])",
+        [sorted(set(study_uids))],
+    )
+    return {uid: (issuer, patient_id, pk) for uid, issuer, patient_id, pk in rows}
+
+
+def known_series(series_uids: Iterable[str]) -> dict[str, str]:
+    """Series Instance UID → Study Instance UID of those that are stored."""
+    rows = fetch(
+        "SELECT r.series_instance_uid, s.study_instance_uid FROM archive_series r"
+        " JOIN archive_study s ON s.id = r.study_id WHERE r.series_instance_uid = ANY(%s::text[])",
+        [sorted(set(series_uids))],
+    )
+    return dict(rows)
+
+
+def resolve_patients(headers: Iterable[Header]) -> dict[str, int]:
+    """Study Instance UID → primary key of its patient, made where it is new; each study's first header decides.
+
+    Somebody else under a known Patient ID becomes a patient of their own for that study: never a record of two persons.
+    """
+    first = list(_first_by(headers, lambda header: header.study_instance_uid).values())
+    known = _upsert_patients(first, patient_key)
+    strangers = [header for header in first if is_another_person(header, known[patient_key(header)])]
+    own = _upsert_patients(strangers, stranger_key)
+    resolved = {header.study_instance_uid: known[patient_key(header)].pk for header in first}
+    return resolved | {header.study_instance_uid: own[stranger_key(header)].pk for header in strangers}
+
+
+def stranger_key(header: Header) -> PatientKey:
+    """Of the study only, although there is a Patient ID."""
+    return header.issuer, header.patient_id, header.study_instance_uid
+
+
+def _upsert_patients(
+    headers: Iterable[Header], key_of: Callable[[Header], PatientKey]
+) -> dict[PatientKey, KnownPatient]:
+    first = _first_by(headers, key_of)
     keys = sorted(first)
     names = [first[key].patient_name for key in keys]
     _insert(
@@ -49,14 +110,14 @@ def upsert_patients(headers: Iterable[Header]) -> dict[PatientKey, int]:
         now=("created_at",),
     )
     rows = fetch(
-        "SELECT issuer, patient_id, only_study_uid, id FROM archive_patient"
+        "SELECT issuer, patient_id, only_study_uid, id, name_search, birth_date FROM archive_patient"
         " WHERE (issuer, patient_id, only_study_uid) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))",
         _columns(keys, 3),
     )
-    return {(issuer, patient_id, study): pk for issuer, patient_id, study, pk in rows}
+    return {(issuer, patient_id, study): KnownPatient(*known) for issuer, patient_id, study, *known in rows}
 
 
-def upsert_studies(headers: Iterable[Header], patients: dict[PatientKey, int]) -> dict[str, tuple[int, int]]:
+def upsert_studies(headers: Iterable[Header], patients: dict[str, int]) -> dict[str, tuple[int, int]]:
     """Study Instance UID → (primary key, the patient's primary key) of these headers' studies."""
     first = _first_by(headers, lambda header: header.study_instance_uid)
     uids = sorted(first)
@@ -67,7 +128,7 @@ def upsert_studies(headers: Iterable[Header], patients: dict[PatientKey, int]) -
         "text bigint date time text text text text text",
         [
             uids,
-            [patients[patient_key(header)] for header in ordered],
+            [patients[header.study_instance_uid] for header in ordered],
             [header.study_date for header in ordered],
             [header.study_time for header in ordered],
             [header.study_id for header in ordered],
@@ -117,6 +178,13 @@ def upsert_series(headers: Iterable[Header], studies: dict[str, tuple[int, int]]
     return {uid: (pk, study) for uid, pk, study in rows}
 
 
+def lock_studies(study_ids: Iterable[int]) -> None:
+    """Hold these studies until the transaction ends; in order of key, so that two workers never wait for each other."""
+    fetch(
+        "SELECT id FROM archive_study WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE", [sorted(study_ids)]
+    )
+
+
 _INSERT_INSTANCES = """
 WITH incoming AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::int[], %s::int[], %s::int[], %s::int[],
@@ -151,11 +219,9 @@ SELECT sop_instance_uid FROM inserted
 def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int]], volume_id: int) -> set[str]:
     """Insert new instances and add to the counters what was really inserted; returns the SOP Instance UIDs of those.
 
-    The studies' rows are locked first, in order of key, because the counters of several are changed at once.
+    The caller holds the studies' rows (`lock_studies`), because the counters of several are changed at once.
     """
     ordered = sorted(headers, key=lambda header: header.sop_instance_uid)
-    study_ids = sorted({series[header.series_instance_uid][1] for header in ordered})
-    fetch("SELECT id FROM archive_study WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE", [study_ids])
     columns: list[list[Any]] = [
         [header.sop_instance_uid for header in ordered],
         [header.sop_class_uid for header in ordered],

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import DataError, connection
 from pydicom.uid import generate_uid
 
-from apps.archive import ingest
+from apps.archive import ingest, settling
 from apps.archive.ingest import Outcome, store_batch
 from apps.archive.models import Conflict, Instance, Patient, Series, Study
 from apps.storage.files import NoVolumeError
@@ -118,6 +118,108 @@ def test_a_known_series_under_another_study_is_kept_aside(volume):
     assert Study.objects.count() == 1
 
 
+def test_another_person_under_a_known_patient_id_is_a_patient_of_their_own(volume):
+    store(ct_dataset(PatientName="Smith^John", PatientBirthDate="19500101"))
+    eva = series_of(2, PatientName="Miller^Eva", PatientBirthDate="19990202")
+    assert store(eva[0]) == store(eva[1]) == ["stored"]
+    assert store(ct_dataset(PatientName="Smith-Jones^John", PatientBirthDate="19500101")) == ["stored"]
+    assert store(ct_dataset(PatientName="SMITH^J", PatientBirthDate="")) == ["stored"]
+
+    study = Study.objects.select_related("patient").get(study_instance_uid=eva[0].StudyInstanceUID)
+    assert (study.patient.name, study.patient.shares_id, study.instance_count) == ("Miller^Eva", True, 2)
+    smith = Patient.objects.get(only_study_uid="")
+    assert (smith.name, smith.shares_id, smith.studies.count()) == ("Smith^John", False, 3)
+    assert not Conflict.objects.exists()
+
+
+def test_within_one_study_the_patient_id_decides(volume):
+    """Another spelling of the name in a study of the same ID is a correction."""
+    mine = ct_dataset()
+    corrected = ct_dataset(StudyInstanceUID=mine.StudyInstanceUID, PatientName="Fantom^Tset", PatientBirthDate="")
+    assert store(mine, corrected) == ["stored", "stored"]
+    assert Patient.objects.get().name == "Phantom^Test"
+
+
+def test_a_resend_restores_a_stored_file_that_is_missing(volume):
+    dataset = ct_dataset()
+    store(dataset)
+    path = Instance.objects.get().path
+    path.unlink()
+
+    (result,) = store_batch(spooled(part10(dataset, calling="ANOTHER")))
+    assert (result.outcome, result.reason) == (Outcome.DUPLICATE, "the stored file was missing and is restored")
+    assert path.read_bytes() == part10(dataset, calling="ANOTHER")
+    assert sha256(path.read_bytes()).digest() == bytes(Instance.objects.get().file_sha256)
+
+
+def test_a_resend_over_a_damaged_file_is_kept(volume):
+    dataset = ct_dataset()
+    store(dataset)
+    path = Instance.objects.get().path
+    path.write_bytes(b"rot" + path.read_bytes()[3:])
+
+    assert store(dataset) == ["conflict"]
+    assert (settings.QUARANTINE_DIR / Conflict.objects.get().held_file).read_bytes() == part10(dataset)
+
+
+def test_other_content_over_a_missing_file_holds_up_nobody(volume):
+    dataset, healthy = ct_dataset(), ct_dataset()
+    store(dataset)
+    Instance.objects.get().path.unlink()
+    dataset.PixelData = bytes(128)
+    assert sorted(store(dataset, healthy)) == ["conflict", "stored"]
+
+
+def test_a_file_that_cannot_be_read_by_a_bug_holds_up_nobody(volume, monkeypatch):
+    bad, healthy = spooled(b"bad" * 100), spooled(part10(ct_dataset()))
+    real = settling.read_header
+
+    def stumble(path):
+        if path.read_bytes().startswith(b"bad"):
+            raise ZeroDivisionError("Secret^Name")
+        return real(path)
+
+    monkeypatch.setattr(settling, "read_header", stumble)
+    assert [result.outcome for result in store_batch(healthy)] == [Outcome.STORED]
+    assert [result.outcome for result in store_batch(bad)] == [Outcome.UNREADABLE]
+    assert Conflict.objects.get().reason == "it cannot be stored (ZeroDivisionError)"
+    assert waiting_batches() == []
+
+
+def test_the_same_object_of_another_sender_finds_an_orphan_of_a_killed_worker(volume):
+    dataset = ct_dataset()
+    store(dataset)
+    path = Instance.objects.get().path
+    Instance.objects.all().delete()  # linked, not committed, and the spool entry gone: the worst case
+
+    assert store_batch(spooled(part10(dataset, calling="ANOTHER")))[0].outcome is Outcome.STORED
+    assert Instance.objects.get().path == path
+    assert sha256(path.read_bytes()).digest() == bytes(Instance.objects.get().file_sha256)
+    assert not Conflict.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_object_of_two_senders_side_by_side_is_one_duplicate(volume):
+    store(series_of(1)[0])
+    for _ in range(8):
+        dataset = ct_dataset()
+        names = [spooled(part10(dataset, calling=calling)) for calling in ("ONE", "TWO", "THREE")]
+        outcomes = side_by_side(names)
+        assert outcomes.count(Outcome.STORED) == 1
+        assert outcomes.count(Outcome.DUPLICATE) == 2
+
+
+def side_by_side(names: list[str]) -> list[Outcome]:
+    def work(name):
+        try:
+            return [result.outcome for result in store_batch(name)]
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        return [outcome for part in pool.map(work, names) for outcome in part]
+
+
 def test_an_absent_issuer_is_another_patient(volume):
     store(ct_dataset(), ct_dataset(IssuerOfPatientID=None))
     assert sorted(Patient.objects.values_list("issuer", flat=True)) == ["", "TEST"]
@@ -160,7 +262,7 @@ def test_a_run_cut_off_before_its_commit_is_repeated_without_a_trace(volume, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ingest, "insert_instances", cut)
+        patch.setattr(settling, "insert_instances", cut)
         store_batch(name)
     assert Instance.objects.count() == Study.objects.count() == 0
     assert len(Spool(settings.SPOOL_DIR).files(name)) == 1
@@ -181,7 +283,7 @@ def test_an_emptied_batch_that_was_left_is_removed(volume):
 
 def test_a_value_that_the_database_refuses_holds_back_one_file_only(volume, monkeypatch):
     datasets = series_of(3)
-    real = ingest.insert_instances
+    real = settling.insert_instances
 
     def refuse(headers, *args):
         headers = list(headers)
@@ -189,9 +291,9 @@ def test_a_value_that_the_database_refuses_holds_back_one_file_only(volume, monk
             raise DataError("value out of range")
         return real(headers, *args)
 
-    monkeypatch.setattr(ingest, "insert_instances", refuse)
+    monkeypatch.setattr(settling, "insert_instances", refuse)
     assert store(*datasets) == ["stored", "unreadable", "stored"]
-    assert Conflict.objects.get().reason == "a value in its header does not fit the database"
+    assert Conflict.objects.get().reason == "it cannot be stored (DataError)"
     assert waiting_batches() == []
 
 

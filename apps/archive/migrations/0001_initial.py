@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'indexes': [django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass('name_search', name='gin_trgm_ops'), name='patient_name_search'), models.Index(django.contrib.postgres.indexes.OpClass('patient_id', name='text_pattern_ops'), name='patient_id_prefix')],
-                'constraints': [models.UniqueConstraint(fields=('issuer', 'patient_id', 'only_study_uid'), name='patient_identity'), models.CheckConstraint(condition=models.Q(('patient_id', ''), ('only_study_uid', ''), _connector='XOR'), name='patient_id_or_only_study')],
+                'constraints': [models.UniqueConstraint(fields=('issuer', 'patient_id', 'only_study_uid'), name='patient_identity'), models.CheckConstraint(condition=models.Q(('only_study_uid', ''), ('patient_id', ''), _negated=True), name='patient_id_or_only_study')],
             },
         ),
         migrations.CreateModel(

@@ -1,0 +1,219 @@
+"""Deciding file by file: new, duplicate, conflict or unreadable. Called in one transaction for all files of a batch."""
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from apps.archive.compare import same_content
+from apps.archive.header import Header, UnreadableError, read_header
+from apps.archive.holding import Ingested, Item, Outcome, file_digest, hold_item, hold_unreadable
+from apps.archive.models import Conflict, Instance
+from apps.archive.upsert import (
+    insert_instances,
+    known_series,
+    known_studies,
+    lock_studies,
+    patient_key,
+    resolve_patients,
+    upsert_series,
+    upsert_studies,
+)
+from apps.storage.durable import sync_folder
+from apps.storage.files import Adopted, adopt, writable_volume
+from apps.storage.models import Volume
+from apps.storage.paths import instance_path
+
+logger = logging.getLogger(__name__)
+
+_OTHER_CONTENT = "this SOP Instance UID is stored with other content"
+_OTHER_PATIENT = "this Study Instance UID belongs to another patient"
+_OTHER_STUDY = "this Series Instance UID belongs to another study"
+
+Settled = tuple[list[Ingested], list[Item]]  # what is decided, and what is left
+
+
+def store_files(paths: Iterable[Path]) -> list[Ingested]:
+    """Store every file, or say why not; one result a file. Raises OSError, NoVolumeError and database errors."""
+    results: list[Ingested] = []
+    waiting: list[Item] = []
+    for path in paths:
+        try:
+            waiting.append(Item(path, read_header(path)))
+        except UnreadableError as error:
+            results.append(hold_unreadable(path, str(error)))
+    while waiting:  # one turn stores every new UID; a UID met again, or won by another worker, takes a further turn
+        settled, waiting = _store_round(waiting)
+        results += settled
+    return results
+
+
+def _store_round(items: list[Item]) -> Settled:
+    settled, unknown = _settle_known(items)
+    first: dict[str, Item] = {}
+    again: list[Item] = []
+    for item in unknown:
+        if first.setdefault(item.header.sop_instance_uid, item) is not item:
+            again.append(item)
+    stored, lost = _store_new(list(first.values()))
+    return settled + stored, again + lost
+
+
+# --- What is known already
+
+
+def _settle_known(items: list[Item]) -> Settled:
+    known = _known_instances(item.header.sop_instance_uid for item in items)
+    settled, unknown = [], []
+    for item in items:
+        instance = known.get(item.header.sop_instance_uid)
+        if instance is None:
+            unknown.append(item)
+        else:
+            settled.append(_settle_against(item, instance))
+    return settled, unknown
+
+
+def _known_instances(uids: Iterable[str]) -> dict[str, Instance]:
+    rows = Instance.objects.filter(sop_instance_uid__in=list(uids)).select_related("series__study", "volume")
+    return {row.sop_instance_uid: row for row in rows}
+
+
+def _settle_against(item: Item, instance: Instance) -> Ingested:
+    """A duplicate only when the stored copy is really there: the sender may delete its own after our Success."""
+    is_equal = bytes(instance.dataset_sha256) == item.header.dataset_sha256
+    if not instance.path.is_file():
+        return _restore(item, instance) if is_equal else _hold_other(item, "stored, but its file is missing")
+    if file_digest(instance.path) != bytes(instance.file_sha256):
+        return _hold_other(item, "stored, but its file is damaged")
+    if is_equal or same_content(item.path, instance.path):
+        return Ingested(item.path, Outcome.DUPLICATE)
+    return hold_item(item, Conflict.Kind.INSTANCE, _OTHER_CONTENT)
+
+
+def _restore(item: Item, instance: Instance) -> Ingested:
+    if adopt(item.path, instance.path) is Adopted.OCCUPIED:
+        return _hold_other(item, "stored, but its file is damaged")
+    sync_folder(instance.path.parent)
+    digests = {"file_sha256": item.header.file_sha256, "size_bytes": item.header.size_bytes}
+    Instance.objects.filter(pk=instance.pk).update(**digests)
+    logger.error("the file of %s was missing from the store: restored from what was sent", instance.sop_instance_uid)
+    return Ingested(item.path, Outcome.DUPLICATE, "the stored file was missing and is restored")
+
+
+def _hold_other(item: Item, trouble: str) -> Ingested:
+    logger.error("%s is %s", item.header.sop_instance_uid, trouble)
+    return hold_item(item, Conflict.Kind.INSTANCE, f"this SOP Instance UID is {trouble}")
+
+
+# --- What is new
+
+
+def _store_new(items: list[Item]) -> Settled:
+    if not items:
+        return [], []
+    settled: list[Ingested] = []
+    known = known_studies(item.header.study_instance_uid for item in items)
+    fits = _hold_others(settled, items, lambda h: _is_of_its_study(h, known), Conflict.Kind.STUDY, _OTHER_PATIENT)
+    homes = known_series(item.header.series_instance_uid for item in fits)
+    fits = _hold_others(settled, fits, lambda h: _is_of_its_series(h, homes), Conflict.Kind.SERIES, _OTHER_STUDY)
+    fits, again = _split_by_patient(fits)
+    patients = resolve_patients(item.header for item in fits if item.header.study_instance_uid not in known)
+    patients |= {uid: pk for uid, (_, _, pk) in known.items()}
+    studies = upsert_studies((item.header for item in fits), patients)
+    # Another worker has just made the study for another patient: to be judged against that
+    again += [item for item in fits if studies[_study(item)][1] != patients[_study(item)]]
+    fits = [item for item in fits if item not in again]
+    series = upsert_series((item.header for item in fits), studies)
+    fits = _hold_others(
+        settled, fits, lambda h: _is_in_its_study(h, series, studies), Conflict.Kind.SERIES, _OTHER_STUDY
+    )
+    stored, lost = _store_instances(fits, series)
+    return settled + stored, again + lost
+
+
+def _split_by_patient(items: list[Item]) -> tuple[list[Item], list[Item]]:
+    """The first file of each study names its patient; files of the study that name another wait until it is known."""
+    ids: dict[str, tuple[str, ...]] = {}
+    for item in items:
+        ids.setdefault(_study(item), patient_key(item.header)[:2])
+    fits = [item for item in items if patient_key(item.header)[:2] == ids[_study(item)]]
+    return fits, [item for item in items if item not in fits]
+
+
+def _is_of_its_series(header: Header, homes: dict[str, str]) -> bool:
+    return homes.get(header.series_instance_uid, header.study_instance_uid) == header.study_instance_uid
+
+
+def _study(item: Item) -> str:
+    return item.header.study_instance_uid
+
+
+def _is_of_its_study(header: Header, known: dict[str, tuple[str, str, int]]) -> bool:
+    """Within one study the Patient ID decides: another spelling of the name is a correction, not another person."""
+    issuer, patient_id, _ = known.get(header.study_instance_uid, (*patient_key(header)[:2], 0))
+    return patient_key(header)[:2] == (issuer, patient_id)
+
+
+def _is_in_its_study(header: Header, series: dict[str, tuple[int, int]], studies: dict[str, tuple[int, int]]) -> bool:
+    return series[header.series_instance_uid][1] == studies[header.study_instance_uid][0]
+
+
+def _hold_others(
+    settled: list[Ingested], items: list[Item], fits: Callable[[Header], bool], kind: Conflict.Kind, reason: str
+) -> list[Item]:
+    """The items that fit; the others are held and added to `settled`."""
+    settled += [hold_item(item, kind, reason) for item in items if not fits(item.header)]
+    return [item for item in items if fits(item.header)]
+
+
+def _store_instances(items: list[Item], series: dict[str, tuple[int, int]]) -> Settled:
+    if not items:
+        return [], []
+    # From here on no other worker stores into these studies: what it stored is committed, or it is gone
+    lock_studies({series[item.header.series_instance_uid][1] for item in items})
+    volume = writable_volume()
+    settled: list[Ingested] = []
+    lost: list[Item] = []
+    adopted: list[tuple[Item, Adopted]] = []
+    for item in items:
+        found = adopt(item.path, _target(volume, item.header))
+        if found is not Adopted.OCCUPIED:
+            adopted.append((item, found))
+        elif _known_instances([item.header.sop_instance_uid]):
+            lost.append(item)
+        elif orphan := _equal_orphan(item, _target(volume, item.header)):
+            adopted.append((orphan, Adopted.REPLAYED))
+        else:
+            settled.append(hold_item(item, Conflict.Kind.INSTANCE, "the store holds other content under this UID"))
+    for folder in sorted({_target(volume, item.header).parent for item, _ in adopted}):
+        sync_folder(folder)
+    inserted = insert_instances([item.header for item, _ in adopted], series, volume.pk)
+    beaten = [(item, found) for item, found in adopted if item.header.sop_instance_uid not in inserted]
+    _unlink_strays(volume, [item for item, found in beaten if found is Adopted.NEW])
+    settled += [Ingested(item.path, Outcome.STORED) for item, _ in adopted if item.header.sop_instance_uid in inserted]
+    return settled, lost + [item for item, _ in beaten]
+
+
+def _equal_orphan(item: Item, target: Path) -> Item | None:
+    """A file without a row, left by a worker that was killed: it serves, when its data set is the very same."""
+    try:
+        orphan = read_header(target)
+    except UnreadableError:
+        return None
+    return Item(item.path, orphan) if orphan.dataset_sha256 == item.header.dataset_sha256 else None
+
+
+def _unlink_strays(volume: Volume, beaten: list[Item]) -> None:
+    """Another worker stored the same UID first: our new link goes, unless it is the very file that worker stored."""
+    winners = _known_instances(item.header.sop_instance_uid for item in beaten)
+    for item in beaten:
+        target = _target(volume, item.header)
+        winner = winners.get(item.header.sop_instance_uid)
+        if winner is not None and winner.path != target:
+            target.unlink(missing_ok=True)
+
+
+def _target(volume: Volume, header: Header) -> Path:
+    return Path(volume.root) / instance_path(
+        header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+    )
