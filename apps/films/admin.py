@@ -11,19 +11,13 @@ from apps.films.models import FilmSheet, FilmTemplate
 
 @admin.register(FilmTemplate)
 class FilmTemplateAdmin(admin.ModelAdmin):
-    """How sheets look. A template that was used keeps its look: copy it with "Save as new"."""
+    """How sheets look. A template that was used keeps its look: change it and press "Save as new"."""
 
     list_display = ("name", "film_size", "orientation", "columns", "rows", "text_mm", "is_active", "position")
     list_filter = ("is_active", "film_size")
     list_editable = ("position",)
     search_fields = ("name",)
     save_as = True
-
-    def get_readonly_fields(self, request: HttpRequest, obj: FilmTemplate | None = None) -> tuple[str, ...]:
-        """Everything that is drawn, once a sheet was made with it; not while a copy is being saved."""
-        if obj is None or "_saveasnew" in request.POST or not obj.is_used():
-            return ()
-        return tuple(field.name for field in obj._meta.fields if field.name not in FilmTemplate.FREE)
 
     def has_delete_permission(self, request: HttpRequest, obj: FilmTemplate | None = None) -> bool:
         """Not while sheets name it."""

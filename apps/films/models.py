@@ -81,7 +81,7 @@ class FilmTemplate(models.Model):
     def clean(self) -> None:
         """Refuse to change the look of sheets that exist."""
         if self.is_used() and self._has_other_look():
-            raise ValidationError("Sheets were made with this template. Save it under another name instead.")
+            raise ValidationError("Sheets were made with this template. Give it another name and save it as new.")
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Raises ValidationError like `clean`."""

@@ -148,5 +148,5 @@ def test_a_used_template_keeps_its_look(radiologist, layout, template, make_ct_s
     template.name, template.is_active = "renamed", False
     template.save()
     template.margin_mm = 20
-    with pytest.raises(ValidationError, match="another name"):
+    with pytest.raises(ValidationError, match="save it as new"):
         template.save()
