@@ -8,9 +8,15 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from django.test import TransactionTestCase
+from playwright.sync_api import Browser, sync_playwright
 
 from apps.core.secrets import read_secret
 
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 OWNER = "dicomsys_owner"
 # Made by migrations and fixtures, the same for every test: never emptied.
 REFERENCE_TABLES = {
@@ -95,3 +101,16 @@ def volume(db, file_store):
     root = file_store / "store"
     root.mkdir(parents=True, exist_ok=True)
     return Volume.objects.create(name="first", root=str(root))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright's loop runs in this thread, beside the ORM
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]

@@ -14,6 +14,7 @@ from apps.storage.spool import Spool
 from apps.transfer.services import enqueue_due_work as enqueue_due_retrieves
 
 SWEEP_AGE_S = 15.0
+SWEEP_BATCHES = 50
 SENT_ROWS_KEPT = timedelta(days=7)
 
 
@@ -29,7 +30,8 @@ def sweep_spool() -> None:
     """Close the batches of receivers that died, and ask for every closed batch that nobody took within 15 s."""
     spool = Spool(settings.SPOOL_DIR)
     abandoned = spool.close_abandoned()
-    for name in dict.fromkeys([*abandoned, *spool.closed_batches(older_than_s=SWEEP_AGE_S)]):
+    waiting = dict.fromkeys([*abandoned, *spool.closed_batches(older_than_s=SWEEP_AGE_S)])
+    for name in list(waiting)[:SWEEP_BATCHES]:  # each takes others with it: no need to fill the queue
         current_app.send_task(STORE_BATCH, args=[name])
 
 

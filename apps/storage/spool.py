@@ -141,7 +141,11 @@ class Batch:
         self._is_closed = False
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> Path:
-        """Store one Part 10 file; when this returns it survives a power cut. Raises OSError; then nothing is kept."""
+        """Store one Part 10 file; when this returns it survives a power cut.
+
+        Raises OSError: then nothing is kept, or, where only the folder could not be synced, a file that nobody was
+        told of and that is stored all the same. Raises BatchClosedError.
+        """
         if self._is_closed:
             raise BatchClosedError(self.name)
         self._files += 1

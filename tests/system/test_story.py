@@ -6,9 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.dicom import series_of
 from tests.peers import orthanc, orthanc_process  # noqa: F401  fixtures
 from tests.system.conftest import wait_until
@@ -16,16 +15,6 @@ from tests.system.conftest import wait_until
 PATIENT = {"PatientName": "Quermandel^Isolde", "PatientID": "ZQ-774219", "AccessionNumber": "ACC-553187"}
 WORDS = ("Quermandel", "Isolde", "ZQ-774219", "ACC-553187")
 SHOTS = os.environ.get("DICOMSYS_SCREENSHOTS")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -8,13 +10,16 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from apps.nodes.models import RemoteNode
 from apps.storage.spool import Spool
 from tests.dicom import ct_dataset, encode, series_of
 from workers.receiver.callers import AllowedCallers
+from workers.receiver.publisher import Publisher
 from workers.receiver.server import Receiver
 
 needs_dcmtk = pytest.mark.skipif(not Path("/usr/bin/storescu").exists(), reason="DCMTK's storescu is not installed")
@@ -57,7 +62,7 @@ def start_receiver():
 def associate(receiver, called="DICOMSYS", calling="SENDER", contexts=(CTImageStorage, Verification)):
     ae = AE(ae_title=calling)
     for context in contexts:
-        ae.add_requested_context(context)
+        ae.add_requested_context(context, ExplicitVRLittleEndian)
     return ae.associate("127.0.0.1", receiver.port, ae_title=called)
 
 
@@ -129,6 +134,53 @@ def test_a_nearly_full_disk_answers_out_of_resources_and_recovers(start_receiver
     receiver._spool.min_free_bytes = 0
     assert assoc.send_c_store(ct_dataset()).Status == 0x0000
     assoc.release()
+
+
+def test_a_data_set_that_is_not_the_one_named_is_refused(start_receiver):
+    assoc = associate(start_receiver())
+    named, other = ct_dataset(), ct_dataset()
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = named.SOPClassUID, named.SOPInstanceUID
+    request.DataSet = BytesIO(encode(other))
+    context = next(c for c in assoc.accepted_contexts if c.abstract_syntax == CTImageStorage)
+    assoc.dimse.send_msg(request, context.context_id)
+    _, answer = assoc.dimse.get_msg(block=True)
+    assert answer.Status == 0xA900
+    assert not list(settings.SPOOL_DIR.glob("*/*/*"))
+    assoc.release()
+
+
+def test_a_disk_error_while_closing_a_batch_ends_nothing(start_receiver, monkeypatch):
+    receiver = start_receiver()
+    assoc = associate(receiver)
+
+    def fail(folder):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(receiver._spool, "finish", fail)
+        assert assoc.send_c_store(ct_dataset()).Status == 0x0000
+        time.sleep(0.5)
+    assert assoc.send_c_store(ct_dataset()).Status == 0x0000
+    assoc.release()
+    wait_for(lambda: len(receiver.published) == 1)
+    assert len(list(settings.SPOOL_DIR.glob("*/*/*.dcm"))) == 2
+
+
+def test_a_killed_publisher_is_replaced_and_works(monkeypatch):
+    publisher = Publisher()
+    try:
+        first = publisher._process
+        time.sleep(3)  # it waits for names and holds the queue's lock
+        os.kill(first.pid, signal.SIGKILL)
+        first.join(10)
+        publisher.restart_if_dead()
+        assert publisher._process.pid != first.pid
+        publisher.publish("1.aabbccdd-9")
+        wait_for(lambda: publisher._names.qsize() == 0, 20)
+    finally:
+        publisher.stop()
 
 
 def test_private_sop_classes_and_syntaxes_are_kept_as_received(start_receiver):

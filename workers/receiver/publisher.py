@@ -28,13 +28,13 @@ class Publisher:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._names = self._context.Queue(QUEUE_NAMES_MAX)
-        self._process = self._start()
+        self._start()
 
-    def _start(self) -> "multiprocessing.process.BaseProcess":
-        process = self._context.Process(target=run_publisher, args=(self._names, os.getpid()), daemon=True)
-        process.start()
-        return process
+    def _start(self) -> None:
+        # A queue of its own each time: one that was killed may have taken the old queue's lock with it
+        self._names = self._context.Queue(QUEUE_NAMES_MAX)
+        self._process = self._context.Process(target=run_publisher, args=(self._names, os.getpid()), daemon=True)
+        self._process.start()
 
     def publish(self, batch_name: str) -> None:
         """Hand a name over without waiting; full means dropped."""
@@ -47,7 +47,8 @@ class Publisher:
         """Replace a publisher that died."""
         if not self._process.is_alive():
             logger.warning("the publisher process died, starting another")
-            self._process = self._start()
+            self._names.cancel_join_thread()
+            self._start()
 
     def stop(self) -> None:
         """End the process."""

@@ -15,12 +15,13 @@ from apps.core.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VE
 from apps.storage.part10 import part10_head
 from apps.storage.spool import Batch, BatchClosedError, Spool
 from workers.receiver.callers import AllowedCallers
+from workers.receiver.identity import MismatchError, check_identity
 from workers.receiver.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
 VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
-SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000  # PS3.4 B.2.3
+SUCCESS, OUT_OF_RESOURCES, NOT_ITS_DATA_SET, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4 B.2.3
 REJECTED_PERMANENT, BY_SERVICE_USER, CALLING_AE_NOT_RECOGNIZED = 0x01, 0x01, 0x03  # PS3.8 9.3.4
 MAX_PDU_BYTES = 131072
 CLOSE_POLL_S = 0.05
@@ -73,6 +74,9 @@ class Receiver:
         try:
             self._spool.check_room()
             self._write(event)
+        except MismatchError as error:
+            logger.warning("C-STORE refused: %s", error)
+            return NOT_ITS_DATA_SET
         except (OSError, RetryableError) as error:
             logger.error("C-STORE refused, out of resources: %s", error)
             return OUT_OF_RESOURCES
@@ -84,6 +88,7 @@ class Receiver:
     def _write(self, event: evt.Event) -> None:
         request: Any = event.request
         assoc = event.assoc
+        check_identity(request, event.context.transfer_syntax)
         head = part10_head(
             str(request.AffectedSOPClassUID or ""),
             str(request.AffectedSOPInstanceUID or ""),
@@ -116,11 +121,16 @@ class Receiver:
     def _close(self, key: int) -> None:
         with self._lock:
             batch = self._batches.pop(key, None)
-        if batch is not None:
+        if batch is None:
+            return
+        try:
             with batch.writing:
                 name = batch.close()
-            if name:
-                self._publisher.publish(name)
+        except OSError as error:  # what is in it was acknowledged and is safe: the sweep closes it
+            logger.error("batch %s waits for the sweep: %s", batch.name, error.strerror)  # noqa: TRY400
+            return
+        if name:
+            self._publisher.publish(name)
 
 
 def _make_ae() -> AE:
