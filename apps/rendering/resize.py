@@ -34,11 +34,11 @@ def fit(rows: int, columns: int, pixel_aspect: float, width: int, height: int) -
 
 
 def reduce(image: NDArray[Any], longest_px: int) -> NDArray[Any]:
-    """The image averaged over squares of pixels, as small as needed to be at most longest_px wide and high.
+    """The image halved, each time averaging squares of four, until it is at most longest_px wide and high.
 
-    A whole factor is three times as fast as any other; rows and columns that do not fill a square are left out.
+    Ten times as fast as one step by another factor. A last odd row or column is left out.
     """
-    rows, columns = image.shape[:2]
-    factor = -(-max(rows, columns) // longest_px)
-    height, width = rows // factor, columns // factor
-    return resize(image[: height * factor, : width * factor], width, height)
+    while max(image.shape[:2]) > longest_px:
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        image = resize(image[: 2 * height, : 2 * width], width, height)
+    return image

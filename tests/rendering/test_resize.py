@@ -32,6 +32,7 @@ def test_the_largest_picture_that_fits(rows, columns, aspect, expected):
     assert fit(rows, columns, aspect, 200, 100) == expected
 
 
-def test_a_reduction_averages_whole_squares():
+def test_a_reduction_averages_squares_until_it_fits():
     board = np.kron(np.array([[10, 20, 30], [40, 50, 60]], np.uint8), np.ones((4, 4), np.uint8))
-    assert (reduce(np.pad(board, ((0, 1), (0, 2))), 4) == [[10, 20, 30], [40, 50, 60]]).all()
+    assert (reduce(np.pad(board, ((0, 1), (0, 1))), 4) == [[10, 20, 30], [40, 50, 60]]).all()
+    assert reduce(board, 12) is board
