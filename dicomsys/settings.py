@@ -175,7 +175,7 @@ DICOM_NETWORK_TIMEOUT_S = env.int("DICOMSYS_DICOM_NETWORK_TIMEOUT_S", default=60
 # Evaluation takes images from any station of this machine; production only from stations in the node table.
 DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS = not IS_PRODUCTION
 
-# --- Web: no outside request, nothing cached, nothing framed
+# --- Web: no outside request, no page cached (thumbnails are, until sign-out), nothing framed
 ALLOWED_HOSTS = env.list("DICOMSYS_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("DICOMSYS_CSRF_TRUSTED_ORIGINS", default=[])
 CONTENT_SECURITY_POLICY = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.utils import timezone
 
+from apps.archive.holding import file_digest
 from apps.archive.models import Instance, Series, Study
 from apps.core.errors import DicomsysError, PermanentError
 from apps.films.compose import compose
@@ -178,10 +179,15 @@ def _open_images(sheet: FilmSheet) -> dict[str, ImageFile]:
     images: dict[str, ImageFile] = {}
     for cell in cells:
         uid = cell.instance.sop_instance_uid
+        if uid in images:
+            continue
         try:
-            images.setdefault(uid, ImageFile(cell.instance.path))
+            is_intact = file_digest(cell.instance.path) == bytes(cell.instance.file_sha256)
         except FileNotFoundError as error:
             raise PermanentError(f"the file of image {uid} is missing from the file store") from error
+        if not is_intact:  # another patient's picture under this name would look just as well
+            raise PermanentError(f"the file of image {uid} is not the one that was stored")
+        images[uid] = ImageFile(cell.instance.path)
     return images
 
 

@@ -14,7 +14,10 @@ class UidConverter:
         """The UID. Raises ValueError, which Django answers with 404, for what `to_url` never writes."""
         if not value.startswith("~"):
             return value
-        return urlsafe_b64decode(value[1:] + "=" * (-(len(value) - 1) % 4)).decode()
+        uid = urlsafe_b64decode(value[1:] + "=" * (-(len(value) - 1) % 4)).decode()
+        if "\0" in uid or self.to_url(uid) != value:
+            raise ValueError(value)
+        return uid
 
     def to_url(self, value: str) -> str:
         """The piece of the address that stands for the UID."""

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
@@ -45,10 +45,13 @@ class PrintError(DicomsysError):
 def make_film(
     user: User, study: Study, series_ids: Sequence[int], layout: Layout, printer: Printer, key: UUID | None = None
 ) -> PrintJob:
-    """Sheets of these series, and a job that prints them. The same key again gives the same job.
+    """Sheets of these series, and a job that prints them. The same form sent twice gives the same job.
 
-    Raises FilmError and PrintError with a text for the user.
+    key is the form's: sent again with other choices, as after the browser's Back, it is another job. Raises FilmError
+    and PrintError with a text for the user.
     """
+    choices = (user.pk, study.pk, sorted(series_ids), layout.template.pk, layout.columns, layout.rows, layout.every)
+    key = uuid5(key, f"{choices} {printer.pk}") if key else None
     earlier = _job_of_form(user, key)
     if earlier:
         return earlier
@@ -180,7 +183,7 @@ def _print(claim: Claim) -> None:
         _send(claim, row)
     except ClaimLostError:
         raise
-    except (RetryableError, OSError) as error:
+    except (RetryableError, OSError, OperationalError, InterfaceError) as error:
         logger.warning("sheet print %d, attempt %d: %s", row.pk, row.attempts, _words(error))
         _settle(claim, row, error, is_worth_retrying=row.attempts < MAX_ATTEMPTS)
     except DicomsysError as error:

@@ -22,8 +22,7 @@ from apps.printing.services import PrintError, cancel_job, make_film, retry_job
 from apps.storage.blobs import DamagedBlobError, MissingBlobError, open_blob
 
 JOBS_A_PAGE = 25
-PREVIEW_MAX_AGE_S = 3600
-GONE = "This file is no longer stored: printed sheets are kept for a limited time. Make the film again from its study."
+GONE = "This file is no longer stored, or it is damaged. Make the film again from its study."
 
 
 @requires(*MAY_MAKE_FILM)
@@ -99,7 +98,6 @@ def preview(request: HttpRequest, pk: int) -> HttpResponseBase:
     else:
         response = _file(sheet.raster.preview, "image/png")
     response["ETag"] = etag
-    response["Cache-Control"] = f"private, max-age={PREVIEW_MAX_AGE_S}"
     return response
 
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_a_colour_image_is_printed_in_colour(make_job, printer, template, radiol
     dataset = image(red, SOPInstanceUID=series.instances.get().sop_instance_uid)
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study.study_instance_uid, series.series_instance_uid
     series.instances.get().path.write_bytes(part10(dataset))
+    series.instances.update(file_sha256=sha256(part10(dataset)).digest())
     run_printer(printer.pk)
     picture = pictures_in(pdf_of(job, tmp_path))[0]
     assert picture.ndim == 3

@@ -333,3 +333,15 @@ def test_a_disk_that_is_full_is_tried_again(make_job, printer, device):
     run_printer(printer.pk)
     row = SheetPrint.objects.get(job=job)
     assert (row.state, row.last_error) == ("QUEUED", "the file store cannot be used (No space left on device)")
+
+
+def test_a_picture_that_is_not_the_stored_one_is_never_printed(make_job, printer):
+    job = make_job(1)
+    instance = job.study.series.get().instances.first()
+    content = instance.path.read_bytes()
+    instance.path.unlink()
+    instance.path.write_bytes(content[:-1] + b"x")  # as another patient's file would be, put there by a bad restore
+    run_printer(printer.pk)
+    row = job.sheet_prints.get()
+    assert row.state == SheetPrint.State.FAILED
+    assert "is not the one that was stored" in row.last_error
