@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 State = SheetPrint.State
 RUN_S = 60.0
+LOCK_TRIES, LOCK_PAUSE_S = 5, 0.05
 WAITING = (State.QUEUED, State.HELD)
 MAX_ATTEMPTS = 20  # about two and a half hours
 
@@ -137,13 +138,13 @@ def retry_job(job: PrintJob) -> int:
 def run_printer(printer_id: int) -> None:
     """Print what is due on one printer, in order, for at most a minute; then ask to go on.
 
-    One process a device: where another has it, this returns at once. Delivered twice, each sheet is printed once.
+    One process a device: where another has it, this returns. Delivered twice, each sheet is printed once.
     """
     printer = Printer.objects.filter(pk=printer_id).first()
     if printer is None:
         return
     lock = LeaderLock(f"printer {printer.lock_name}")
-    if not lock.try_acquire():
+    if not _acquire(lock):
         logger.info("printer %d is at work elsewhere", printer_id)
         lock.release()
         return
@@ -158,6 +159,15 @@ def run_printer(printer_id: int) -> None:
     # Also for whoever was turned away while the lock was still held
     if SheetPrint.objects.due().filter(job__printer=printer).exists():
         tell(printer)
+
+
+def _acquire(lock: LeaderLock) -> bool:
+    """A holder that has just left may still be freed by the server: look again for a moment."""
+    for _ in range(LOCK_TRIES):
+        if lock.try_acquire():
+            return True
+        time.sleep(LOCK_PAUSE_S)
+    return False
 
 
 def _drain(printer: Printer, lock: LeaderLock, deadline: float) -> None:
