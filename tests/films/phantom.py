@@ -7,7 +7,7 @@ from tests.dicom import ct_dataset
 
 
 def phantom(size: int = 64, **changes: object) -> Dataset:
-    """A CT image of a bright disc on a ramp, 0.5 mm pixels, window 40/400."""
+    """A CT image of a bright disc on a ramp, 0.5 mm pixels, window 40/400; None leaves an element out."""
     y, x = np.mgrid[:size, :size]
     pixels = (x * 4 + 900).astype("<u2")
     pixels[(y - size // 2) ** 2 + (x - size // 2) ** 2 < (size // 4) ** 2] = 1500
@@ -23,4 +23,4 @@ def phantom(size: int = 64, **changes: object) -> Dataset:
         "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
         "ImagePositionPatient": [0, 0, 0],
     }
-    return ct_dataset(**{**values, **changes})
+    return ct_dataset(**{name: value for name, value in {**values, **changes}.items() if value is not None})
