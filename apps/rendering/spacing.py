@@ -21,7 +21,7 @@ class SpacingSource(Enum):
     DETECTOR = "at detector"
     UNKNOWN = "calibration unknown"
     SCANNED_FILM = "of the scanned film"
-    ULTRASOUND = "ultrasound region"
+    ULTRASOUND = "ultrasound"
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ CASES = [
         header("US", SequenceOfUltrasoundRegions=[region(0.02, 0.03)]),
         (0.3, 0.2),
         SpacingSource.ULTRASOUND,
-        "ultrasound region",
+        "ultrasound",
     ),
 ]
 
