@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
@@ -162,9 +161,7 @@ def run_everything(folder: Folder, supervisor: Supervisor, progress: Progress, w
     preparation = Preparation(folder, ports.numbers["postgres"], supervisor, progress)
     preparation.collect_static_files()
     if preparation.is_done():
-        _start_brokerless(folder, ports, supervisor)
-        _wait_for_brokerless(folder, ports.numbers, supervisor, progress)
-        supervisor.start(*programs.workers(folder))  # about when they have loaded, the broker is up
+        _start_brokerless(folder, ports, supervisor)  # the broker is slow to start
         wait_for_broker(folder, ports, supervisor, progress)
     else:
         preparation.migrate()
@@ -172,9 +169,8 @@ def run_everything(folder: Folder, supervisor: Supervisor, progress: Progress, w
         preparation.fill()
         preparation.mark_done()
         _start_brokerless(folder, ports, supervisor)
-        supervisor.start(*programs.workers(folder))
-        _wait_for_brokerless(folder, ports.numbers, supervisor, progress)
-    _wait_for_workers(folder, ports.numbers, supervisor, progress)
+    supervisor.start(*programs.workers(folder))
+    _wait_for_applications(folder, ports.numbers, supervisor, progress)
     if with_demo:
         _send_demonstration(folder, ports.numbers, supervisor, progress)
     return ports
@@ -186,28 +182,29 @@ def _start_brokerless(folder: Folder, ports: Ports, supervisor: Supervisor) -> N
     supervisor.start(*programs.brokerless(folder, ports.numbers))
 
 
-def _wait_for_brokerless(folder: Folder, ports: dict[str, int], supervisor: Supervisor, progress: Progress) -> None:
+def _wait_for_applications(folder: Folder, ports: dict[str, int], supervisor: Supervisor, progress: Progress) -> None:
     with progress.step(f"web server on port {ports['web']}"):
         supervisor.wait_for("the web server", lambda: programs.web_is_up(ports["web"]), PATIENCE_S, "web")
     with progress.step(f"DICOM receiver on port {ports['dicom']}"):
         supervisor.wait_for("the receiver", lambda: is_listening(ports["dicom"]), PATIENCE_S, "receiver")
         command = programs.echo_command(dicom_host(), ports["dicom"], ae_title())
         supervisor.step("echo", command, application_environment(folder), CODE)
-    _wait_for_leader("relay", folder, ports, supervisor)
-
-
-def _wait_for_workers(folder: Folder, ports: dict[str, int], supervisor: Supervisor, progress: Progress) -> None:
-    with progress.step("beat and the workers of " + ", ".join(QUEUE_NAMES)):
+    with progress.step("workers: " + ", ".join(QUEUE_NAMES)):
         for queue in QUEUE_NAMES:
-            consumes = partial(rabbitmq.has_consumer, folder, ports["amqps"], queue)
-            supervisor.wait_for(f"the worker of {queue}", consumes, PATIENCE_S, f"worker-{queue}")
-        _wait_for_leader("beat", folder, ports, supervisor)
-
-
-def _wait_for_leader(name: str, folder: Folder, ports: dict[str, int], supervisor: Supervisor) -> None:
-    """Relay and beat work once they hold their lock in the database."""
-    leads = partial(postgres.is_lock_held, folder, ports["postgres"], lock_key(name))
-    supervisor.wait_for(name, leads, PATIENCE_S, name)
+            supervisor.wait_for(
+                f"the worker of {queue}",
+                lambda queue=queue: rabbitmq.consumers(folder, ports["amqps"], queue) > 0,  # type: ignore[misc]
+                PATIENCE_S,
+                f"worker-{queue}",
+            )
+    with progress.step("relay and beat"):
+        for name in ("relay", "beat"):
+            supervisor.wait_for(
+                name,
+                lambda name=name: postgres.is_lock_held(folder, ports["postgres"], lock_key(name)),  # type: ignore[misc]
+                PATIENCE_S,
+                name,
+            )
 
 
 def _send_demonstration(folder: Folder, ports: dict[str, int], supervisor: Supervisor, progress: Progress) -> None:

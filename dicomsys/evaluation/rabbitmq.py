@@ -146,16 +146,16 @@ def is_up(folder: Folder, port: int) -> bool:
     return True
 
 
-def has_consumer(folder: Folder, port: int, queue: str) -> bool:
-    """Whether a worker consumes from a queue; not where there is no such queue."""
+def consumers(folder: Folder, port: int, queue: str) -> int:
+    """How many workers consume from a queue; 0 where there is no such queue."""
     try:
         connection = connect(folder, port)
     except (OSError, amqp.AMQPError):
-        return False
+        return 0
     try:
-        return bool(connection.channel().queue_declare(queue, passive=True).consumer_count)
+        return int(connection.channel().queue_declare(queue, passive=True).consumer_count)
     except (OSError, amqp.AMQPError):
-        return False
+        return 0
     finally:
         connection.close()
 
