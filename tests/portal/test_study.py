@@ -52,6 +52,15 @@ def test_the_page_shows_patient_study_and_series(reader):
     assert "Müller" not in page.split("</title>")[0]
 
 
+def test_a_patient_id_that_somebody_else_has_is_said(reader):
+    store(first := ct_dataset(PatientName="First^Person", PatientBirthDate="19500101"))
+    store(second := ct_dataset(PatientName="Second^Somebody", PatientBirthDate="19990202"))
+    assert "Somebody else is known" not in study_page(reader, first.StudyInstanceUID)
+    page = study_page(reader, second.StudyInstanceUID)
+    assert "Somebody else is known under this patient ID" in page
+    assert "Second, Somebody" in page
+
+
 def test_the_series_shows_its_images_in_order_and_the_rest_on_demand(reader, monkeypatch):
     monkeypatch.setattr(views, "GRID_SIZE", 3)
     images = series_of(5)
