@@ -144,8 +144,10 @@ def test_a_data_set_that_is_not_the_one_named_is_refused(start_receiver):
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = named.SOPClassUID, named.SOPInstanceUID
     request.DataSet = BytesIO(encode(other))
     context = next(c for c in assoc.accepted_contexts if c.abstract_syntax == CTImageStorage)
+    assoc._reactor_checkpoint.clear()  # else pynetdicom's own thread may take the answer
     assoc.dimse.send_msg(request, context.context_id)
     _, answer = assoc.dimse.get_msg(block=True)
+    assoc._reactor_checkpoint.set()
     assert answer.Status == 0xA900
     assert not list(settings.SPOOL_DIR.glob("*/*/*"))
     assoc.release()
