@@ -1,5 +1,6 @@
 """Settings: one file, one section a subject. Machines differ by environment, secrets come from the keyring."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from ssl import CERT_REQUIRED
@@ -35,7 +36,10 @@ SECRET_KEY = read_secret("django-secret-key")
 DATA_DIR = Path(env.str("DICOMSYS_DATA_DIR"))
 SPOOL_DIR = DATA_DIR / "spool"
 QUARANTINE_DIR = DATA_DIR / "quarantine"
+JOURNAL_DIR = DATA_DIR / "journal"
 SPOOL_MIN_FREE_BYTES = env.int("DICOMSYS_SPOOL_MIN_FREE_BYTES", default=1_000_000_000)
+SPOOL_SLOW_BATCHES = env.int("DICOMSYS_SPOOL_SLOW_BATCHES", default=2_000)  # waiting: from here senders are slowed
+SPOOL_MAX_BATCHES = env.int("DICOMSYS_SPOOL_MAX_BATCHES", default=50_000)  # from here C-STORE is refused with 0xA700
 
 # --- Applications
 INSTALLED_APPS = [
@@ -167,7 +171,15 @@ DJANGO_CELERY_BEAT_TZ_AWARE = True
 AE_TITLE = env.str("DICOMSYS_AE_TITLE", default="DICOMSYS")
 DICOM_ADDRESS = env.str("DICOMSYS_DICOM_ADDRESS", default="127.0.0.1")
 DICOM_PORT = env.int("DICOMSYS_DICOM_PORT", default=11112)
+DICOM_TLS_PORT = env.int("DICOMSYS_DICOM_TLS_PORT", default=0)  # 0: no TLS port; 2762 is the registered one
+DICOM_TLS_CERT = env.str("DICOMSYS_DICOM_TLS_CERT", default="")
+DICOM_TLS_KEY = env.str("DICOMSYS_DICOM_TLS_KEY", default="")
+DICOM_TLS_CLIENT_CA = env.str("DICOMSYS_DICOM_TLS_CLIENT_CA", default="")  # set: callers must show a certificate of it
+DICOM_ACCEPT_UNKNOWN_CLASSES = env.bool("DICOMSYS_DICOM_ACCEPT_UNKNOWN_CLASSES", default=True)
 DICOM_MAX_ASSOCIATIONS = env.int("DICOMSYS_DICOM_MAX_ASSOCIATIONS", default=50)
+DICOM_MAX_CONNECTING = 64  # connections that have not yet asked for an association
+RECEIVER_PROCESSES = env.int("DICOMSYS_RECEIVER_PROCESSES", default=min(os.cpu_count() or 1, 8))
+RECEIVER_STATUS_FILE = DATA_DIR / "run" / "receiver.json"
 DICOM_CONNECT_TIMEOUT_S = env.int("DICOMSYS_DICOM_CONNECT_TIMEOUT_S", default=10)
 DICOM_ACSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_ACSE_TIMEOUT_S", default=30)
 DICOM_DIMSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_DIMSE_TIMEOUT_S", default=60)

@@ -38,6 +38,7 @@ BEAT_AGE_MAX = timedelta(seconds=60)
 CLOCK_DIFFERENCE_MAX_S = 2.0
 CERTIFICATE_DAYS_MIN = 30
 ECHO_TIMEOUT_S = 5
+RECEIVER_STATUS_AGE_MAX_S = 30
 VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
 RABBITMQCTL_TIMEOUT_S = 30
 
@@ -208,6 +209,23 @@ def _receiver() -> Iterator[Answer]:
         yield WRONG, f"{where} answered C-ECHO with no success", "look into the receiver's log"
 
 
+def _connections() -> Iterator[Answer]:
+    """What the receiver's first process counted, over all of its processes."""
+    status = json.loads(settings.RECEIVER_STATUS_FILE.read_text())
+    age_s = time.time() - status["written_at"]
+    text = "{processes} processes, {associations} associations, {connecting} connections without a request".format(**status)
+    if age_s > RECEIVER_STATUS_AGE_MAX_S:
+        yield WRONG, f"counted last {age_s:.0f} s ago: {text}", "is the receiver running, and its disk not full?"
+    elif status["processes"] == 0:
+        yield WRONG, text, "look into the receiver's log"
+    elif status["connecting"] >= settings.DICOM_MAX_CONNECTING:
+        yield WRONG, text, "somebody opens connections and says nothing: a port scan, or a hanging station?"
+    elif status["associations"] >= settings.DICOM_MAX_ASSOCIATIONS:
+        yield WRONG, f"{text}: no more are accepted", "raise DICOMSYS_DICOM_MAX_ASSOCIATIONS, or find who holds them"
+    else:
+        yield OK, text
+
+
 def _file_store() -> Iterator[Answer]:
     volumes = list(Volume.objects.all())
     if not volumes:
@@ -304,6 +322,7 @@ _QUESTIONS: dict[str, Callable[[], Iterator[Answer]]] = {
     "relay": _relay,
     "beat": _beat,
     "receiver": _receiver,
+    "connections": _connections,
     "file store": _file_store,
     "spool": _spool,
     "secrets": _secrets,
@@ -318,6 +337,7 @@ _ADVICE = {
     "queue members": "does the command of DICOMSYS_RABBITMQCTL work?",
     "dead letters": "run `manage.py declare_queues`",
     "workers": "run `manage.py declare_queues`",
+    "connections": "is the receiver running?",
     "file store": "is the volume mounted and writable by this user?",
     "secrets": "put the secret into the keyring",
 }

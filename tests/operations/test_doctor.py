@@ -1,3 +1,5 @@
+import json
+import time
 from io import StringIO
 
 import pytest
@@ -12,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 PARTS = {
     "database", "TLS", "roles", "pgcrypto", "broker", "queues", "queue members", "dead letters", "workers", "relay",
-    "beat", "receiver", "file store", "spool", "secrets", "disk", "clock",
+    "beat", "receiver", "connections", "file store", "spool", "secrets", "disk", "clock",
 }  # fmt: skip
 
 
@@ -63,6 +65,23 @@ def test_a_batch_that_nobody_takes_is_wrong(volume, monkeypatch):
 def test_a_full_spool_disk_is_wrong(volume, settings):
     settings.SPOOL_MIN_FREE_BYTES = 1 << 60
     assert states(findings(), "disk") == {WRONG}
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, OK),
+        ({"processes": 0}, WRONG),
+        ({"associations": 50}, WRONG),
+        ({"connecting": 64}, WRONG),
+        ({"written_at": 0}, WRONG),
+    ],
+)
+def test_the_connections_are_those_that_the_receiver_counts(volume, settings, changes, state):
+    counts = {"written_at": time.time(), "processes": 2, "associations": 1, "connecting": 0, **changes}
+    settings.RECEIVER_STATUS_FILE.parent.mkdir(exist_ok=True)
+    settings.RECEIVER_STATUS_FILE.write_text(json.dumps(counts))
+    assert states(findings(), "connections") == {state}
 
 
 def test_a_broker_that_is_away_is_wrong_and_hides_nothing_else(volume, settings, monkeypatch):
