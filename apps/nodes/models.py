@@ -200,3 +200,85 @@ class CalledTitle(models.Model):
 
     def __str__(self) -> str:
         return self.ae_title
+
+
+class RejectedCaller(models.Model):
+    """Who asked for an association and was rejected, and why; texts hold printable ASCII only, whatever was sent."""
+
+    calling_ae_title = models.CharField("calling AE title", max_length=64, db_collation="C")
+    called_ae_title = models.CharField("called AE title", max_length=64, db_collation="C")
+    address = models.CharField(max_length=64, db_collation="C")
+    is_tls = models.BooleanField("TLS", default=False)
+    reason = models.CharField(max_length=200, db_collation="C")
+    first_seen_at = models.DateTimeField("first seen")
+    last_seen_at = models.DateTimeField("last seen", db_index=True)
+    count = models.PositiveBigIntegerField("times")
+
+    class Meta:
+        ordering = ["-last_seen_at", "-pk"]
+        default_permissions = ()  # those of the nodes decide
+        constraints = [
+            models.UniqueConstraint(
+                fields=["calling_ae_title", "called_ae_title", "address", "is_tls", "reason"], name="rejected_caller"
+            )
+        ]
+        indexes = [models.Index(fields=["address", "-last_seen_at"], name="rejected_by_address")]
+
+    def __str__(self) -> str:
+        return f"{self.calling_ae_title or 'no AE title'} at {self.address or 'several addresses'}"
+
+
+class TrafficMinute(models.Model):
+    """What came from one calling AE title within one minute; an empty title stands for callers that are no nodes."""
+
+    calling_ae_title = models.CharField("calling AE title", max_length=64, db_collation="C")
+    minute = models.DateTimeField(db_index=True)
+    address = models.CharField("last address", max_length=64, blank=True)
+    associations = models.PositiveBigIntegerField(default=0)
+    instances = models.PositiveBigIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField("bytes", default=0)
+    rejections = models.PositiveBigIntegerField(default=0)
+    refusals = models.PositiveBigIntegerField("refused C-STOREs", default=0)
+
+    class Meta:
+        verbose_name = "traffic"
+        verbose_name_plural = "traffic"
+        default_permissions = ()  # those of the nodes decide
+        constraints = [models.UniqueConstraint(fields=["calling_ae_title", "minute"], name="traffic_minute")]
+
+    def __str__(self) -> str:
+        return f"{self.calling_ae_title} {self.minute:%Y-%m-%d %H:%M}"
+
+
+class RefusalMinute(models.Model):
+    """Why associations were rejected (a reason in words) or C-STOREs refused (a status), counted by minute."""
+
+    calling_ae_title = models.CharField(max_length=64, db_collation="C")
+    minute = models.DateTimeField(db_index=True)
+    dimse_status = models.PositiveIntegerField(default=0, help_text="0: the association itself was rejected.")
+    reason = models.CharField(max_length=200, blank=True, db_collation="C")
+    count = models.PositiveBigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["calling_ae_title", "minute", "dimse_status", "reason"], name="refusal_minute"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.calling_ae_title} {self.minute:%Y-%m-%d %H:%M} {self.reason or hex(self.dimse_status)}"
+
+
+class FoldedFile(models.Model):
+    """A file of the receiver's journal that is in the tables; written in the same transaction as its counts."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    folded_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
