@@ -31,6 +31,7 @@ DEBUG = False
 # --- Secrets: a missing one stops here and names itself
 open_keyring(env.path("DICOMSYS_KEYRING_FILE"), env.str("DICOMSYS_MASTER_KEY_FILE", default=""))
 SECRET_KEY = read_secret("django-secret-key")
+RULES_KEY = read_secret("rules-key")  # signs what the receiver is told of who may connect
 
 # --- File store: the spool lives beside it, so that a batch can be adopted by hard links
 DATA_DIR = Path(env.str("DICOMSYS_DATA_DIR"))
@@ -186,6 +187,10 @@ DICOM_DIMSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_DIMSE_TIMEOUT_S", default=60)
 DICOM_NETWORK_TIMEOUT_S = env.int("DICOMSYS_DICOM_NETWORK_TIMEOUT_S", default=60)
 # Evaluation takes images from any station of this machine; production only from stations in the node table.
 DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS = not IS_PRODUCTION
+DICOM_USER_IDENTITY = env.str("DICOMSYS_DICOM_USER_IDENTITY", default="ignore")
+if DICOM_USER_IDENTITY not in ("ignore", "check"):
+    raise ImproperlyConfigured(f"DICOMSYS_DICOM_USER_IDENTITY is {DICOM_USER_IDENTITY!r}: write ignore or check")
+TRAFFIC_DAYS = env.int("DICOMSYS_TRAFFIC_DAYS", default=90)  # how long the numbers of each minute are kept
 
 # --- Web: no outside request, no page cached (thumbnails are, until sign-out), nothing framed
 ALLOWED_HOSTS = env.list("DICOMSYS_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])

@@ -8,7 +8,17 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
 from apps.core.models import Outbox
-from apps.core.queue import CLEAR_SESSIONS, PRUNE_OUTBOX, SEND_DUE_WORK, STORE_BATCH, SWEEP_SPOOL
+from apps.core.queue import (
+    CLEAR_SESSIONS,
+    FOLD_JOURNAL,
+    PRUNE_OUTBOX,
+    PRUNE_TRAFFIC,
+    PUBLISH_RULES,
+    SEND_DUE_WORK,
+    STORE_BATCH,
+    SWEEP_SPOOL,
+)
+from apps.nodes import folding, snapshot
 from apps.printing.services import enqueue_due_work as enqueue_due_prints
 from apps.storage.spool import Spool
 from apps.transfer.services import enqueue_due_work as enqueue_due_retrieves
@@ -45,3 +55,21 @@ def prune_outbox() -> None:
 def clear_sessions() -> None:
     """Remove expired sessions: they hold the last search, which may be a name."""
     SessionStore.clear_expired()
+
+
+@shared_task(name=PUBLISH_RULES)
+def publish_rules() -> None:
+    """Look up the host names of the nodes again, and heal what the receiver reads of the rules."""
+    snapshot.publish_rules(look_up_again=True)
+
+
+@shared_task(name=FOLD_JOURNAL)
+def fold_journal() -> None:
+    """Count what the receiver wrote down since the last time."""
+    folding.fold_journal(folding.journal_folder())
+
+
+@shared_task(name=PRUNE_TRAFFIC)
+def prune_traffic() -> None:
+    """Remove the numbers of minutes that are older than the setting says."""
+    folding.prune_traffic(folding.journal_folder())

@@ -26,12 +26,14 @@ from apps.core.leader import lock_key
 from apps.core.models import Outbox
 from apps.core.queue import QUEUE_NAMES
 from apps.core.secrets import read_secret
+from apps.nodes.models import RemoteNode
+from apps.nodes.snapshot import is_published, rules_file
 from apps.storage.models import Volume
 from apps.storage.probe import probe_folder
 from apps.storage.spool import Spool
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
-SECRETS = ("django-secret-key", f"database-{APP_ROLE}")
+SECRETS = ("django-secret-key", "rules-key", f"database-{APP_ROLE}")
 OUTBOX_AGE_MAX = timedelta(seconds=60)
 SPOOL_AGE_MAX_S = 120
 BEAT_AGE_MAX = timedelta(seconds=60)
@@ -226,6 +228,17 @@ def _connections() -> Iterator[Answer]:
         yield OK, text
 
 
+def _rules() -> Iterator[Answer]:
+    unknown = RemoteNode.objects.filter(is_active=True, check_address=True, sender_addresses="")
+    for node in unknown.exclude(resolution_error=""):
+        yield WRONG, f"{node.ae_title}, host {node.host}: {node.resolution_error}", "correct the host of the node"
+    if is_published():
+        yield OK, f"{RemoteNode.objects.filter(is_active=True).count()} nodes, as the receiver reads them"
+    else:
+        name = rules_file().name
+        yield WRONG, f"{name} does not say what the tables say", "are beat and the maintenance worker running?"
+
+
 def _file_store() -> Iterator[Answer]:
     volumes = list(Volume.objects.all())
     if not volumes:
@@ -323,6 +336,7 @@ _QUESTIONS: dict[str, Callable[[], Iterator[Answer]]] = {
     "beat": _beat,
     "receiver": _receiver,
     "connections": _connections,
+    "rules": _rules,
     "file store": _file_store,
     "spool": _spool,
     "secrets": _secrets,
@@ -338,6 +352,7 @@ _ADVICE = {
     "dead letters": "run `manage.py declare_queues`",
     "workers": "run `manage.py declare_queues`",
     "connections": "is the receiver running?",
+    "rules": "are beat and the maintenance worker running, and may they write into the data folder?",
     "file store": "is the volume mounted and writable by this user?",
     "secrets": "put the secret into the keyring",
 }

@@ -6,6 +6,8 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
+from apps.nodes.models import RemoteNode
+from apps.nodes.snapshot import publish_rules
 from apps.operations.doctor import OK, WRONG, examine
 from apps.storage.spool import Spool
 from tests.peers import free_port
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 PARTS = {
     "database", "TLS", "roles", "pgcrypto", "broker", "queues", "queue members", "dead letters", "workers", "relay",
-    "beat", "receiver", "connections", "file store", "spool", "secrets", "disk", "clock",
+    "beat", "receiver", "connections", "rules", "file store", "spool", "secrets", "disk", "clock",
 }  # fmt: skip
 
 
@@ -46,6 +48,21 @@ def test_what_is_well_is_said_to_be_well(volume):
     rows = findings()
     for part in ("TLS", "roles", "pgcrypto", "file store", "spool", "secrets", "disk", "clock"):
         assert states(rows, part) == {OK}, rows[part]
+
+
+def test_rules_that_the_receiver_does_not_read_are_wrong(volume):
+    RemoteNode.objects.create(name="CT", ae_title="CT1", host="10.0.0.7")
+    assert states(findings(), "rules") == {WRONG}
+    publish_rules()
+    assert states(findings(), "rules") == {OK}
+
+
+def test_a_host_that_is_unknown_is_wrong(volume):
+    RemoteNode.objects.create(name="CT", ae_title="CT1", host="a..b")
+    publish_rules()
+    (unknown, well) = findings()["rules"]
+    assert (unknown.state, well.state) == (WRONG, OK)
+    assert unknown.text == "CT1, host a..b: no machine of this name is known here"
 
 
 def test_a_volume_that_is_away_is_wrong(volume):
