@@ -35,6 +35,7 @@ SECRET_KEY = read_secret("django-secret-key")
 DATA_DIR = Path(env.str("DICOMSYS_DATA_DIR"))
 SPOOL_DIR = DATA_DIR / "spool"
 QUARANTINE_DIR = DATA_DIR / "quarantine"
+SERVICES_SOCKET = Path(env.str("DICOMSYS_SERVICES_SOCKET", default=str(DATA_DIR / "run" / "services.sock")))
 SPOOL_MIN_FREE_BYTES = env.int("DICOMSYS_SPOOL_MIN_FREE_BYTES", default=1_000_000_000)
 
 # --- Applications
@@ -172,6 +173,8 @@ DICOM_CONNECT_TIMEOUT_S = env.int("DICOMSYS_DICOM_CONNECT_TIMEOUT_S", default=10
 DICOM_ACSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_ACSE_TIMEOUT_S", default=30)
 DICOM_DIMSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_DIMSE_TIMEOUT_S", default=60)
 DICOM_NETWORK_TIMEOUT_S = env.int("DICOMSYS_DICOM_NETWORK_TIMEOUT_S", default=60)
+DICOM_FIND_RESULTS_MAX = env.int("DICOMSYS_DICOM_FIND_RESULTS_MAX", default=2000)
+DICOM_FIND_TIMEOUT_S = env.int("DICOMSYS_DICOM_FIND_TIMEOUT_S", default=30)
 # Evaluation takes images from any station of this machine; production only from stations in the node table.
 DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS = not IS_PRODUCTION
 
