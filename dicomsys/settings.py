@@ -37,7 +37,7 @@ RULES_KEY = read_secret("rules-key")  # signs what the receiver is told of who m
 DATA_DIR = Path(env.str("DICOMSYS_DATA_DIR"))
 SPOOL_DIR = DATA_DIR / "spool"
 QUARANTINE_DIR = DATA_DIR / "quarantine"
-JOURNAL_DIR = DATA_DIR / "journal"
+SERVICES_SOCKET = Path(env.str("DICOMSYS_SERVICES_SOCKET", default=str(DATA_DIR / "run" / "services.sock")))
 SPOOL_MIN_FREE_BYTES = env.int("DICOMSYS_SPOOL_MIN_FREE_BYTES", default=1_000_000_000)
 SPOOL_SLOW_BATCHES = env.int("DICOMSYS_SPOOL_SLOW_BATCHES", default=2_000)  # waiting: from here senders are slowed
 SPOOL_MAX_BATCHES = env.int("DICOMSYS_SPOOL_MAX_BATCHES", default=50_000)  # from here C-STORE is refused with 0xA700
@@ -185,6 +185,8 @@ DICOM_CONNECT_TIMEOUT_S = env.int("DICOMSYS_DICOM_CONNECT_TIMEOUT_S", default=10
 DICOM_ACSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_ACSE_TIMEOUT_S", default=30)
 DICOM_DIMSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_DIMSE_TIMEOUT_S", default=60)
 DICOM_NETWORK_TIMEOUT_S = env.int("DICOMSYS_DICOM_NETWORK_TIMEOUT_S", default=60)
+DICOM_FIND_RESULTS_MAX = env.int("DICOMSYS_DICOM_FIND_RESULTS_MAX", default=2000)
+DICOM_FIND_TIMEOUT_S = env.int("DICOMSYS_DICOM_FIND_TIMEOUT_S", default=30)
 # Evaluation takes images from any station of this machine; production only from stations in the node table.
 DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS = not IS_PRODUCTION
 DICOM_USER_IDENTITY = env.str("DICOMSYS_DICOM_USER_IDENTITY", default="ignore")

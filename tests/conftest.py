@@ -89,6 +89,7 @@ def file_store(tmp_path, settings) -> Path:
     settings.DATA_DIR = tmp_path / "data"
     settings.SPOOL_DIR = settings.DATA_DIR / "spool"
     settings.QUARANTINE_DIR = settings.DATA_DIR / "quarantine"
+    settings.SERVICES_SOCKET = settings.DATA_DIR / "run" / "services.sock"
     settings.SPOOL_MIN_FREE_BYTES = 0
     return settings.DATA_DIR
 

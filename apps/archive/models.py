@@ -14,6 +14,7 @@ from apps.storage.paths import instance_path
 
 if TYPE_CHECKING:
     from apps.accounts.models import User
+    from apps.nodes.rights import Rights
 
 UID_LENGTH = 128  # the standard's limit is 64 (PS3.5 9.1); what real senders make longer is stored all the same
 
@@ -61,11 +62,15 @@ class Patient(models.Model):
 
 
 class StudyQuerySet(models.QuerySet["Study"]):
-    """The only way to studies for views and tasks is `visible_to`."""
+    """The only way to studies is `visible_to` for views and tasks, `visible_to_caller` for remote AEs."""
 
     def visible_to(self, user: User) -> StudyQuerySet:
         """Studies that this user may see; none without the right to see every study (scopes come later)."""
         return self.all() if user.has_perms(["archive.view_study", "archive.view_every_study"]) else self.none()
+
+    def visible_to_caller(self, rights: Rights) -> StudyQuerySet:
+        """Studies that a remote AE may see; none unless it may query us (scopes come later)."""
+        return self.all() if rights.may_query else self.none()
 
 
 class Study(models.Model):

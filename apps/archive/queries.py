@@ -105,9 +105,9 @@ def matching_studies(user: User, criteria: StudyCriteria) -> StudyQuerySet:
     if criteria.date_to:
         studies = studies.filter(study_date__lte=criteria.date_to)
     if criteria.modalities:
-        studies = studies.filter(_series_matches(Q(modality__in=criteria.modalities)))
+        studies = studies.filter(series_matches(Q(modality__in=criteria.modalities)))
     if criteria.source:
-        studies = studies.filter(_series_matches(Q(calling_ae_title=criteria.source)))
+        studies = studies.filter(series_matches(Q(calling_ae_title=criteria.source)))
     return studies
 
 
@@ -116,7 +116,8 @@ def matching_studies(user: User, criteria: StudyCriteria) -> StudyQuerySet:
 # newest matching studies are then near
 
 
-def _series_matches(condition: Q) -> Q:
+def series_matches(condition: Q) -> Q:
+    """Studies of which any series fits the condition."""
     keys = list(Series.objects.filter(condition).order_by().values_list("study", flat=True)[: MANY + 1])
     return (
         Q(pk__in=set(keys)) if len(keys) <= MANY else Q(Exists(Series.objects.filter(condition, study=OuterRef("pk"))))

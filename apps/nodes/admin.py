@@ -29,18 +29,20 @@ class RemoteNodeAdmin(admin.ModelAdmin):
         "host",
         "port",
         "may_send",
+        "may_query",
         "may_be_queried",
         "may_be_retrieved_from",
         "is_active",
         "last_echo",
     )
-    list_filter = ("is_active", "may_be_queried", "may_be_retrieved_from", "last_echo_ok")
+    list_filter = ("is_active", "may_query", "may_be_queried", "may_be_retrieved_from", "last_echo_ok")
     search_fields = ("name", "ae_title", "host")
     readonly_fields = ("last_echo_at", "last_echo_result")
     actions = ("verify",)
     fieldsets = (
         (None, {"fields": ("name", "ae_title", "host", "port", "is_active")}),
-        ("What it may", {"fields": ("may_send", "may_be_queried", "may_be_retrieved_from", "query_character_set")}),
+        ("What it may", {"fields": ("may_send", "may_query")}),
+        ("What we may", {"fields": ("may_be_queried", "may_be_retrieved_from", "query_character_set")}),
         ("Last C-ECHO", {"fields": ("last_echo_at", "last_echo_result")}),
     )
 

@@ -108,6 +108,7 @@ class RemoteNode(models.Model):
     host = models.CharField(max_length=255, validators=[host_validator], help_text="Host name or address.")
     port = models.PositiveIntegerField(default=104, validators=[MinValueValidator(1), MaxValueValidator(65535)])
     may_send = models.BooleanField("may send to us", default=True, help_text="We accept C-STORE from it.")
+    may_query = models.BooleanField("may query us", default=False, help_text="We answer its C-FIND.")
     may_be_queried = models.BooleanField(default=False, help_text="We send C-FIND to it.")
     may_be_retrieved_from = models.BooleanField(default=False, help_text="We send C-MOVE to it.")
     query_character_set = models.CharField(

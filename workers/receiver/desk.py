@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from apps.nodes.folding import journal_folder
 from apps.storage.spool import Spool
 from workers.receiver.association import Desk, Timeouts
 from workers.receiver.journal import Journal
@@ -19,7 +20,7 @@ def open_desk(slots: Slots, publish: Callable[[str], None]) -> Desk:
         spool=spool,
         room=Room(spool, settings.SPOOL_SLOW_BATCHES, settings.SPOOL_MAX_BATCHES),
         rules=rules_from_settings(),
-        journal=Journal(settings.JOURNAL_DIR),
+        journal=Journal(journal_folder()),
         slots=slots,
         publish=publish,
         timeouts=Timeouts(

@@ -3,9 +3,22 @@
 from struct import error as StructError  # noqa: N812
 
 from apps.archive.encoding import IS_LONG, UNDEFINED, Encoding, encoding_of
+from apps.core.errors import PermanentError
 
 SOP_CLASS_UID, SOP_INSTANCE_UID = 0x00080016, 0x00080018
 HEAD_BYTES_MAX = 64 * 1024
+
+
+class MismatchError(PermanentError):
+    """SOP Class or SOP Instance UID of the data set differ from those of the request (PS3.4 B.2.3)."""
+
+
+def check_identity(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, content: memoryview) -> None:
+    """The same for a whole data set. Raises MismatchError."""
+    identity = Identity(sop_class_uid.encode(), sop_instance_uid.encode(), transfer_syntax_uid)
+    identity.feed(content)
+    if identity.is_another:
+        raise MismatchError("the data set is not the one that the request names")
 
 
 class Identity:
