@@ -215,7 +215,9 @@ def _connections() -> Iterator[Answer]:
     """What the receiver's first process counted, over all of its processes."""
     status = json.loads(settings.RECEIVER_STATUS_FILE.read_text())
     age_s = time.time() - status["written_at"]
-    text = "{processes} processes, {associations} associations, {connecting} connections without a request".format(**status)
+    text = "{processes} processes, {associations} associations, {connecting} connections without a request".format(
+        **status
+    )
     if age_s > RECEIVER_STATUS_AGE_MAX_S:
         yield WRONG, f"counted last {age_s:.0f} s ago: {text}", "is the receiver running, and its disk not full?"
     elif status["processes"] == 0:

@@ -1,6 +1,5 @@
 """DICOM TLS with DCMTK and OpenSSL: who is let in, and a certificate that is renewed under way."""
 
-import os
 import shutil
 import ssl
 import subprocess
@@ -106,7 +105,7 @@ def test_a_renewed_certificate_is_used_without_dropping_open_associations(start_
         assert serial_seen(receiver, keys)
         shutil.copy(keys / "rabbitmq.key", keys / "postgresql.key")
         shutil.copy(keys / "rabbitmq.crt", keys / "fresh.crt")
-        os.replace(keys / "fresh.crt", keys / "postgresql.crt")
+        (keys / "fresh.crt").replace(keys / "postgresql.crt")
         assert serial_seen(receiver, keys) == serial_of(keys / "rabbitmq.crt")
         before.send(store(encode(dataset), dataset.SOPInstanceUID))
         assert before.read_status() == 0x0000

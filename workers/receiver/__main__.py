@@ -10,23 +10,26 @@ from pathlib import Path
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dicomsys.settings")
+django.setup()  # what follows reads models and settings
+
+from django.conf import settings  # noqa: E402
+
+from workers.receiver.acceptor import Acceptor  # noqa: E402
+from workers.receiver.desk import open_desk  # noqa: E402
+from workers.receiver.parent import Parent, open_port, passed_ports  # noqa: E402
+from workers.receiver.publisher import Publisher  # noqa: E402
+from workers.receiver.slots import Slots  # noqa: E402
+from workers.receiver.tls import TlsContexts  # noqa: E402
 
 logger = logging.getLogger("workers.receiver")
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Raises OSError when a port is taken or a TLS file is missing."""
-    django.setup()
-    from django.conf import settings
-
-    from workers.receiver.parent import Parent, open_port, passed_ports
-    from workers.receiver.publisher import Publisher
-    from workers.receiver.slots import Slots
-    from workers.receiver.tls import TlsContexts
-
     passed = passed_ports()
     plain = passed.get("dicom") or open_port(settings.DICOM_ADDRESS, settings.DICOM_PORT)
-    listeners, tls = [plain], {}
+    listeners = [plain]
+    tls: dict[int, TlsContexts] = {}
     if settings.DICOM_TLS_PORT:
         encrypted = passed.get("dicom-tls") or open_port(settings.DICOM_ADDRESS, settings.DICOM_TLS_PORT)
         listeners.append(encrypted)
@@ -44,11 +47,8 @@ def main() -> None:
     parent.run()
 
 
-def run_child(listeners: list[socket.socket], tls: dict, slots: object, publisher: object) -> None:
+def run_child(listeners: list[socket.socket], tls: dict[int, TlsContexts], slots: Slots, publisher: Publisher) -> None:
     """What each forked process does."""
-    from workers.receiver.acceptor import Acceptor
-    from workers.receiver.desk import open_desk
-
     acceptor = Acceptor(listeners, tls, open_desk(slots, publisher.publish))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: acceptor.stop())
