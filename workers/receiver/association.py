@@ -22,7 +22,6 @@ from workers.receiver.negotiation import (
     accepted,
     negotiate,
     read_request,
-    wants_other_services,
 )
 from workers.receiver.room import Room
 from workers.receiver.rules import Caller, Rejection, Rules
@@ -145,7 +144,7 @@ class Association:
             raise ProtocolError(INVALID_PARAMETER, str(error)) from error
         if refusal := self._refusal(request):
             self._reject(request, refusal)
-        elif wants_other_services(request):
+        elif request.wants_other_services:
             self._hand_over(pdu, request)
         else:
             self._accept(pdu, request)
@@ -174,7 +173,7 @@ class Association:
             return NO_SUCH_VERSION
         if request.application_context != APPLICATION_CONTEXT:
             return NO_SUCH_APPLICATION
-        only_senders = not wants_other_services(request)
+        only_senders = not request.wants_other_services  # what others may is decided where they are served
         if refusal := self._desk.rules.decide(self._caller(request), only_senders=only_senders):
             return refusal
         try:

@@ -48,6 +48,7 @@ class Request:
     protocol_version: int
     application_context: str
     contexts: list[PresentationContext]
+    wants_other_services: bool  # a context is neither verification nor anything that may be stored
     user_identity: UserIdentity | None
     wants_identity_answer: bool
     extended: tuple[str, ...]  # SOP classes of an extended negotiation
@@ -78,6 +79,7 @@ def read_request(pdu: bytes) -> Request:
             protocol_version=int.from_bytes(pdu[6:8], "big"),
             application_context=str(primitive.application_context_name or ""),
             contexts=primitive.presentation_context_definition_list,
+            wants_other_services=_is_for_others(primitive.presentation_context_definition_list),
             user_identity=_user_identity(identity) if identity else None,
             wants_identity_answer=bool(identity and identity.positive_response_requested),
             extended=tuple(_extended(items)),
@@ -114,9 +116,8 @@ def _is_unknown(abstract_syntax: str) -> bool:
     return not abstract_syntax.startswith(STANDARD_ROOT)
 
 
-def wants_other_services(request: Request) -> bool:
-    """Whether a presentation context is neither verification nor anything that may be stored."""
-    syntaxes = {str(context.abstract_syntax) for context in request.contexts}
+def _is_for_others(contexts: Iterable[PresentationContext]) -> bool:
+    syntaxes = {str(context.abstract_syntax) for context in contexts}
     return any(uid != VERIFICATION and not is_storage(uid, accepts_unknown=True) for uid in syntaxes)
 
 
@@ -129,15 +130,11 @@ def negotiate(request: Request, accepts_unknown: bool) -> list[PresentationConte
             proposed.setdefault(syntax, []).extend(context.transfer_syntax)
     supported = [build_context(UID(syntax), list(dict.fromkeys(known))) for syntax, known in proposed.items()]
     results, _ = negotiate_as_acceptor(request.contexts, supported)
+    first = {context.context_id: context.transfer_syntax[0] for context in request.contexts}
     for result in results:
-        _prefer_first(result, request.contexts)
+        if result.result == 0:
+            result.transfer_syntax = [first[result.context_id]]
     return results
-
-
-def _prefer_first(result: PresentationContext, proposed: list[PresentationContext]) -> None:
-    if result.result == 0:
-        first = next(context for context in proposed if context.context_id == result.context_id)
-        result.transfer_syntax = [first.transfer_syntax[0]]
 
 
 def accepted(results: Iterable[PresentationContext]) -> dict[int, Context]:
