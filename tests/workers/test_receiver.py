@@ -231,19 +231,23 @@ def test_a_full_publisher_drops_names_instead_of_waiting():
     assert time.monotonic() - began < 5
 
 
-@pytest.fixture
-def processes(tmp_path):
-    """The real thing: `python -m workers.receiver` with two children on a free port; its folder and its port."""
-    port = free_port()
-    environment = os.environ | {
-        "DICOMSYS_DATA_DIR": str(tmp_path),
+RECEIVER = [sys.executable, "-m", "workers.receiver"]
+
+
+def environment(folder, port) -> dict[str, str]:
+    return os.environ | {
+        "DICOMSYS_DATA_DIR": str(folder),
         "DICOMSYS_DICOM_PORT": str(port),
         "DICOMSYS_RECEIVER_PROCESSES": "2",
         "DICOMSYS_SPOOL_MIN_FREE_BYTES": "0",
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "workers.receiver"], env=environment, cwd=settings.BASE_DIR, start_new_session=True
-    )
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """The real thing: `python -m workers.receiver` with two children on a free port; its folder and its port."""
+    port = free_port()
+    process = subprocess.Popen(RECEIVER, env=environment(tmp_path, port), cwd=settings.BASE_DIR, start_new_session=True)
     try:
         wait_until(lambda: status(tmp_path).get("processes") == 2, 30)
         yield process, port, tmp_path
@@ -307,13 +311,29 @@ def test_a_stopped_receiver_ends_cleanly(processes):
 
 def test_a_taken_port_is_an_error(processes):
     _, port, folder = processes
-    environment = os.environ | {"DICOMSYS_DATA_DIR": str(folder), "DICOMSYS_DICOM_PORT": str(port)}
     second = subprocess.run(
-        [sys.executable, "-m", "workers.receiver"],
-        env=environment,
-        cwd=settings.BASE_DIR,
-        capture_output=True,
-        timeout=60,
+        RECEIVER, env=environment(folder, port), cwd=settings.BASE_DIR, capture_output=True, timeout=60
     )
     assert second.returncode != 0
     assert b"Address already in use" in second.stderr
+
+
+def test_a_socket_that_systemd_has_opened_is_used(tmp_path):
+    command = 'LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=dicom exec "$@"'
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command, "sh", *RECEIVER],
+            env=environment(tmp_path, free_port()),
+            cwd=settings.BASE_DIR,
+            start_new_session=True,
+            pass_fds=[3],
+            preexec_fn=lambda: os.dup2(listener.fileno(), 3),
+        )
+    try:
+        assoc = associate(port)  # waits in the backlog until the receiver is up
+        assert assoc.send_c_echo().Status == 0x0000
+        assoc.release()
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
