@@ -1,6 +1,6 @@
 """Remote nodes, C-ECHO from where they are kept, who was rejected, and how much came from whom."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -34,9 +34,8 @@ class RemoteNodeAdmin(admin.ModelAdmin):
     list_display = (
         "name",
         "ae_title",
-        "host",
+        "host_and_error",
         "port",
-        "connects_from",
         "may_send",
         "may_be_queried",
         "may_be_retrieved_from",
@@ -57,6 +56,13 @@ class RemoteNodeAdmin(admin.ModelAdmin):
         ("User identity", {"fields": ("identity_username", "identity_password")}),
         ("Last C-ECHO", {"fields": ("last_echo_at", "last_echo_result")}),
     )
+
+    @admin.display(description="host", ordering="host")
+    def host_and_error(self, node: RemoteNode) -> SafeString | str:
+        """With what is wrong when its addresses are needed and not found."""
+        if not node.resolution_error or not node.check_address or node.sender_addresses:
+            return node.host
+        return format_html("{}<br><strong>{}</strong>", node.host, node.resolution_error)
 
     @admin.display(description="connects from")
     def connects_from(self, node: RemoteNode) -> SafeString | str:
@@ -165,23 +171,34 @@ class CalledTitleAdmin(AsForNodes):
 class RejectedCallerAdmin(AsForNodes):
     """Who was rejected and why; its page says what allowing it would change, and does it."""
 
-    list_display = (
-        "calling", "address", "called_ae_title", "is_tls", "reason", "count", "first_seen_at", "last_seen_at",
-    )  # fmt: skip
-    list_filter = ("reason", "last_seen_at")
+    list_display = ("calling", "address", "called_ae_title", "reason", "count", "last_seen")
+    list_filter = ("reason",)
     search_fields = ("calling_ae_title", "address")
     actions = ("forget",)
+
+    class Media:
+        css: ClassVar = {"all": ("nodes/traffic.css",)}
 
     @admin.display(description="calling AE title", ordering="calling_ae_title")
     def calling(self, caller: RejectedCaller) -> str:
         """Never empty: it is the link."""
         return caller.calling_ae_title or "(none)"
 
+    @admin.display(description="last seen", ordering="last_seen_at")
+    def last_seen(self, caller: RejectedCaller) -> str:
+        """Short: the list is narrow."""
+        return date_format(localtime(caller.last_seen_at), "SHORT_DATETIME_FORMAT")
+
     @admin.action(description="Forget", permissions=["change"])
     def forget(self, request: HttpRequest, callers: QuerySet[RejectedCaller]) -> None:
         """They come back when they call again."""
         count = callers.delete()[0]
         self.message_user(request, f"{count} forgotten. Who calls again is listed again.")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """With a title that says what the list is for."""
+        title = "Rejected callers: open one to see why, and to allow it"
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -73,6 +73,9 @@ def test_the_pages_fit_and_are_drawn(signed_in, width, dark):
     look_at(page, f"/admin/nodes/rejectedcaller/{caller.pk}/change/", f"rejected-one-{look}")
     look_at(page, "/admin/nodes/remotenode/", f"nodes-{look}")
     look_at(page, f"/admin/nodes/remotenode/{node.pk}/change/", f"node-{look}")
+    page.set_viewport_size({"width": width, "height": 2800})
+    expect(page.locator(".module.traffic svg").first).to_be_visible()
+    keep_picture(page, f"node-whole-{look}")
 
 
 @pytest.mark.parametrize("dark", [False, True])

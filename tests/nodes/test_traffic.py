@@ -113,7 +113,7 @@ def test_the_page_shows_plot_and_numbers(admin_client):
     one = page(admin_client, caller="CT1", span="day")
     assert "its node must use TLS" in one
     assert "4.8\xa0MB" in one
-    assert "at most 1,234 in one 15 minutes" in one
+    assert "at most 1,234 per 15 minutes" in one
     assert 'style="' not in one.replace('style="display', "")
 
 
