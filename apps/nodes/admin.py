@@ -62,7 +62,8 @@ class RemoteNodeAdmin(admin.ModelAdmin):
         """With what is wrong when its addresses are needed and not found."""
         if not node.resolution_error or not node.check_address or node.sender_addresses:
             return node.host
-        return format_html("{}<br><strong>{}</strong>", node.host, node.resolution_error)
+        state = "last known" if node.host_addresses else "not found"
+        return format_html('{}<br><strong title="{}">{}</strong>', node.host, node.resolution_error, state)
 
     @admin.display(description="connects from")
     def connects_from(self, node: RemoteNode) -> SafeString | str:

@@ -158,7 +158,7 @@ def test_a_host_that_is_unknown_is_told_where_nodes_are_kept(admin_client):
     node = RemoteNode.objects.create(name="CT", ae_title="CT1", host="a..b")
     publish_rules()
     listed = admin_client.get(reverse("admin:nodes_remotenode_changelist")).content.decode()
-    assert "a..b<br><strong>no machine of this name is known here" in listed
+    assert 'a..b<br><strong title="no machine of this name is known here">not found' in listed
     page = admin_client.get(reverse("admin:nodes_remotenode_change", args=[node.pk])).content.decode()
     assert "a..b: no machine of this name is known here" in page
 
