@@ -1,5 +1,6 @@
 """The maintenance queue: what beat asks for."""
 
+import logging
 from datetime import timedelta
 
 from celery import current_app, shared_task
@@ -22,6 +23,8 @@ from apps.nodes import folding, snapshot
 from apps.printing.services import enqueue_due_work as enqueue_due_prints
 from apps.storage.spool import Spool
 from apps.transfer.services import enqueue_due_work as enqueue_due_retrieves
+
+logger = logging.getLogger(__name__)
 
 SWEEP_AGE_S = 15.0
 SWEEP_BATCHES = 50
@@ -60,7 +63,10 @@ def clear_sessions() -> None:
 @shared_task(name=PUBLISH_RULES)
 def publish_rules() -> None:
     """Look up the host names of the nodes again, and heal what the receiver reads of the rules."""
-    snapshot.publish_rules(look_up_again=True)
+    try:
+        snapshot.publish_rules(look_up_again=True)
+    except OSError as error:  # a full disk: the receiver keeps the last good rules, and beat asks again
+        logger.error("the rules of the receiver could not be written: %s", error.strerror)  # noqa: TRY400
 
 
 @shared_task(name=FOLD_JOURNAL)

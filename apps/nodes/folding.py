@@ -74,9 +74,8 @@ def prune_traffic(folder: Path) -> None:
     TrafficMinute.objects.filter(minute__lt=oldest).delete()
     RefusalMinute.objects.filter(minute__lt=oldest).delete()
     RejectedCaller.objects.filter(last_seen_at__lt=oldest).delete()
-    for file in FoldedFile.objects.filter(folded_at__lt=timezone.now() - FOLDED_KEPT):
-        if not any((folder / f"{file.name}{suffix}").exists() for suffix in (OPEN, COMPLETE)):
-            file.delete()
+    present = [path.stem for path in _files(folder)]
+    FoldedFile.objects.filter(folded_at__lt=timezone.now() - FOLDED_KEPT).exclude(name__in=present).delete()
 
 
 def _files(folder: Path) -> list[Path]:

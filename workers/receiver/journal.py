@@ -131,8 +131,10 @@ class Journal:
 
     def _wake(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True, name="journal")
-            self._thread.start()
+            thread = threading.Thread(target=self._run, daemon=True, name="journal")
+            with suppress(RuntimeError):  # no thread can be had now: the next event tries again
+                thread.start()
+                self._thread = thread
         if not self._news.is_set():
             self._news.set()
 

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.contrib.auth.hashers import check_password
 from django.utils.crypto import constant_time_compare
 
+from apps.nodes import reasons
 from apps.nodes.signed import UnfitFileError, read_signed
 from apps.nodes.snapshot import VERSION, rules_file
 from apps.nodes.titles import Address, bare, read_address
@@ -62,15 +63,15 @@ class Rejection:
     words: str
 
 
-WRONG_CALLED = Rejection(PERMANENT, BY_USER, CALLED_NOT_RECOGNISED, "it calls us by an AE title that is not ours")
-UNKNOWN = Rejection(PERMANENT, BY_USER, CALLING_NOT_RECOGNISED, "no active node has its AE title")
-WRONG_ADDRESS = Rejection(PERMANENT, BY_USER, CALLING_NOT_RECOGNISED, "its node has another address")
-MAY_NOT_SEND = Rejection(PERMANENT, BY_USER, CALLING_NOT_RECOGNISED, "its node may not send to us")
-NO_TLS = Rejection(PERMANENT, BY_USER, NO_REASON, "its node must use TLS")
+WRONG_CALLED = Rejection(PERMANENT, BY_USER, CALLED_NOT_RECOGNISED, reasons.WRONG_CALLED)
+UNKNOWN = Rejection(PERMANENT, BY_USER, CALLING_NOT_RECOGNISED, reasons.UNKNOWN)
+WRONG_ADDRESS = Rejection(PERMANENT, BY_USER, CALLING_NOT_RECOGNISED, reasons.WRONG_ADDRESS)
+MAY_NOT_SEND = Rejection(PERMANENT, BY_USER, CALLING_NOT_RECOGNISED, reasons.MAY_NOT_SEND)
+NO_TLS = Rejection(PERMANENT, BY_USER, NO_REASON, reasons.NO_TLS)
 # An authorisation failure is rejected permanently by the ACSE related function (PS3.7 D.3.3.7.3)
-NO_IDENTITY = Rejection(PERMANENT, BY_ACSE, NO_REASON, "it sent no user name, and its node must")
-WRONG_IDENTITY = Rejection(PERMANENT, BY_ACSE, NO_REASON, "its user name or password is wrong")
-OTHER_IDENTITY = Rejection(PERMANENT, BY_ACSE, NO_REASON, "it proves its user in a way that is not supported here")
+NO_IDENTITY = Rejection(PERMANENT, BY_ACSE, NO_REASON, reasons.NO_IDENTITY)
+WRONG_IDENTITY = Rejection(PERMANENT, BY_ACSE, NO_REASON, reasons.WRONG_IDENTITY)
+OTHER_IDENTITY = Rejection(PERMANENT, BY_ACSE, NO_REASON, reasons.OTHER_IDENTITY)
 
 
 @dataclass(frozen=True, slots=True)
