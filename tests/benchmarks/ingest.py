@@ -29,7 +29,7 @@ from pynetdicom import _config  # noqa: E402
 
 from tests.benchmarks import report  # noqa: E402
 from tests.benchmarks.preload import preload  # noqa: E402
-from tests.benchmarks.targets import TARGETS, Target  # noqa: E402
+from tests.benchmarks.targets import OURS, PEERS, Target, environment, ours  # noqa: E402
 from tests.lots import CT, SMALL, Lot, Template, write_lot  # noqa: E402
 from tests.peers import system_program  # noqa: E402
 
@@ -79,13 +79,14 @@ def cases(words: argparse.Namespace) -> Iterator[Case]:
 
 def send(target: Target, lot: Lot, case: Case) -> None:
     """Studies shared out over so many storescu at once. Raises where one of them fails."""
-    environment = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
-    if not case.nagle:
-        environment["TCP_NODELAY"] = "1"
     words = [system_program("storescu", "dcmtk"), "-R", "-pdu", "131072", "+sd", "-aet", "BENCH"]
     words += ["-aec", target.ae_title, "127.0.0.1", str(target.port)]
     senders = [
-        subprocess.Popen([*words, *map(str, lot.folders[at :: case.associations])], env=environment, stderr=-1)
+        subprocess.Popen(
+            [*words, *map(str, lot.folders[at :: case.associations])],
+            env=environment(case.nagle),
+            stderr=subprocess.PIPE,
+        )
         for at in range(case.associations)
     ]
     for sender in senders:
@@ -148,7 +149,7 @@ def run_case(case: Case, targets: list[Target], rounds: int, scratch: Path) -> d
 
 def print_case(case: Case, figures: dict[str, Figures]) -> None:
     """Ours against each other target."""
-    own = figures["dicomsys"] if "dicomsys" in figures else next(iter(figures.values()))
+    own = figures[OURS] if OURS in figures else next(iter(figures.values()))
     for name, other in figures.items():
         for clock in ("sent", "found"):
             if values := getattr(other, clock):
@@ -200,7 +201,8 @@ def read_words() -> argparse.Namespace:
     parser.add_argument("--small", type=int, default=1000, help="objects of 5 kB a lot")
     parser.add_argument("--ct", type=int, default=200, help="images of 512x512x16 a lot")
     parser.add_argument("--no-nagle", action="store_true", help="without the case that takes long elsewhere")
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--without-us", action="store_true", help="the peers alone")
     parser.add_argument("--studies", type=int, default=0, help="rows to fill our tables with before, e.g. 5000000")
     parser.add_argument("--script", type=Path, help="run this benchmark script on the targets instead")
     return parser.parse_args()
@@ -212,17 +214,36 @@ def main() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
     with TemporaryDirectory() as folder, ExitStack() as stack:
         scratch = Path(folder)
-        targets = [stack.enter_context(TARGETS[name](scratch / str(at))) for at, name in enumerate(words.targets)]
-        for target in targets:
-            print(f"{target.name}: {target.told}; found by {'C-FIND' if target.finds else 'the tables'}", flush=True)
-            if target.system and words.studies:
+        own = [] if words.without_us else [stack.enter_context(ours(scratch / OURS))]
+        for target in own:
+            introduce(target)
+            if words.studies:
                 report(f"{words.studies} studies put into the tables", preload(target.system, words.studies), "s")
-        for case in cases(words):
+        for nagle in (False, True):
+            due = [case for case in cases(words) if case.nagle == nagle]
+            run_cases(due, own, words, scratch)
+
+
+def introduce(target: Target) -> None:
+    """Its settings, and how it is asked."""
+    how = ("C-FIND" if target.finds else "the tables") if target.has_index else "nothing"
+    print(f"{target.name}: {target.told}; found by {how}", flush=True)
+
+
+def run_cases(due: list[Case], own: list[Target], words: argparse.Namespace, scratch: Path) -> None:
+    """Cases of one sender; the peers are started for them."""
+    if not due:
+        return
+    with ExitStack() as stack, TemporaryDirectory(dir=scratch) as folder:
+        peers = [stack.enter_context(PEERS[name](Path(folder) / name, due[0].nagle)) for name in words.peers]
+        for peer in peers:
+            introduce(peer)
+        for case in due:
             if words.script:
-                run_script(words.script, case, targets, words.rounds, scratch)
+                run_script(words.script, case, own + peers, words.rounds, scratch)
             else:
-                print_case(case, run_case(case, targets, words.rounds, scratch))
-        for target in targets:
+                print_case(case, run_case(case, own + peers, words.rounds, scratch))
+        for target in own + peers:
             for name, size in target.memory_bytes().items():
                 report(f"memory of {target.name} {name}", size / 1e6, "MB")
 

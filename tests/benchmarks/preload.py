@@ -1,4 +1,4 @@
-"""Fills the tables of an instance, so that ingest meets indexes of real size: five studies a patient, one series each."""
+"""Fills the tables of an instance, so that ingest meets indexes of real size: five studies of one series a patient."""
 
 import time
 

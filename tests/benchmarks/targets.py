@@ -1,6 +1,12 @@
-"""What the ingest benchmark sends to: our own instance, Orthanc with SQLite and PostgreSQL, DCMTK's storescp."""
+"""What the ingest benchmark sends to: our own instance, Orthanc with SQLite and PostgreSQL, DCMTK's storescp.
+
+The others are made with DCMTK, whose answers wait for the sender's delayed acknowledgement (about 22 a second) unless
+TCP_NODELAY is in the environment of the *receiver*. They get it where the sender has it, so the comparison is with
+their best; where the sender is as shipped, they are as shipped.
+"""
 
 import json
+import os
 import secrets
 import subprocess
 import time
@@ -110,9 +116,9 @@ class Target:
 
 
 @contextmanager
-def ours(folder: Path, **changes: str) -> Iterator[Target]:
+def ours(folder: Path) -> Iterator[Target]:
     """A whole instance as ./start makes it, without demonstration studies."""
-    with started(folder, **changes) as system:
+    with started(folder) as system:
         _, port, ae_title = system.dicom
         names = json.loads((system.folder / "run" / "state.json").read_text())["processes"]
         programs = {name: pid for name in names if (pid := system.pid(name))}
@@ -120,20 +126,20 @@ def ours(folder: Path, **changes: str) -> Iterator[Target]:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Target]:
+def orthanc(folder: Path, nagle: bool) -> Iterator[Target]:
     """The distribution's Orthanc with SQLite."""
-    with _orthanc("orthanc-sqlite", folder, {}, {}) as target:
+    with _orthanc("orthanc-sqlite", folder, nagle, {}, {}) as target:
         yield target
 
 
 @contextmanager
-def orthanc_postgresql(folder: Path) -> Iterator[Target]:
+def orthanc_postgresql(folder: Path, nagle: bool) -> Iterator[Target]:
     """The same with its index in the PostgreSQL of this check, over TLS; pixel files stay files."""
     name = f"bench_orthanc_{secrets.token_hex(4)}"
     with _database(name) as (uri, postmaster):
         plugin = {"EnableIndex": True, "EnableStorage": False, "ConnectionUri": uri, "Lock": False}
         changes = {"Plugins": [str(POSTGRESQL_PLUGIN)], "PostgreSQL": plugin}
-        with _orthanc("orthanc-postgresql", folder, changes, {"postgresql": postmaster}) as target:
+        with _orthanc("orthanc-postgresql", folder, nagle, changes, {"postgresql": postmaster}) as target:
             yield target
 
 
@@ -159,7 +165,7 @@ def _parent(pid: int) -> int:
 
 
 @contextmanager
-def _orthanc(name: str, folder: Path, changes: dict, programs: dict[str, int]) -> Iterator[Target]:
+def _orthanc(name: str, folder: Path, nagle: bool, changes: dict, programs: dict[str, int]) -> Iterator[Target]:
     """Default settings but for addresses, names and who may ask; the log level is the default one."""
     folder.mkdir(parents=True, exist_ok=True)
     port, http = free_port(), free_port()
@@ -180,12 +186,23 @@ def _orthanc(name: str, folder: Path, changes: dict, programs: dict[str, int]) -
     path.touch(0o600)
     path.write_text(json.dumps(chosen))
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([system_program("Orthanc", "orthanc"), str(path)], stdout=log, stderr=log)
+        words = [system_program("Orthanc", "orthanc"), str(path)]
+        process = subprocess.Popen(words, env=environment(nagle), stdout=log, stderr=log)
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{http}/system"), START_PATIENCE_S)
-        yield Target(name, "ORTHANC", port, {"orthanc": process.pid, **programs}, _told(chosen))
+        yield Target(name, "ORTHANC", port, {"orthanc": process.pid, **programs}, f"{_told(chosen)}, {_nagle(nagle)}")
     finally:
         _end(process)
+
+
+def environment(nagle: bool) -> dict[str, str]:
+    """For DCMTK's programs and what is made with it."""
+    kept = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
+    return kept if nagle else kept | {"TCP_NODELAY": "1"}
+
+
+def _nagle(nagle: bool) -> str:
+    return "as shipped" if nagle else "TCP_NODELAY=1"
 
 
 def _told(chosen: dict) -> str:
@@ -199,15 +216,16 @@ def _told(chosen: dict) -> str:
 
 
 @contextmanager
-def storescp(folder: Path) -> Iterator[Target]:
+def storescp(folder: Path, nagle: bool) -> Iterator[Target]:
     """DCMTK's receiver as shipped: files only, no index, nothing synced; one process an association."""
     (folder / "in").mkdir(parents=True)
     port = free_port()
     words = ["--fork", "-pdu", "131072", "-aet", "STORESCP", "-od", str(folder / "in"), str(port)]
-    process = subprocess.Popen([system_program("storescp", "dcmtk"), *words], stderr=subprocess.DEVNULL)
+    words.insert(0, system_program(NO_INDEX, "dcmtk"))
+    process = subprocess.Popen(words, env=environment(nagle), stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: listens(port), START_PATIENCE_S)
-        yield Target(NO_INDEX, "STORESCP", port, {NO_INDEX: process.pid}, " ".join(words[:5]))
+        yield Target(NO_INDEX, "STORESCP", port, {NO_INDEX: process.pid}, f"{' '.join(words[1:6])}, {_nagle(nagle)}")
     finally:
         _end(process)
 
@@ -220,8 +238,8 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-TARGETS = {
-    "dicomsys": ours,
+OURS = "dicomsys"
+PEERS = {
     "orthanc-sqlite": orthanc,
     "orthanc-postgresql": orthanc_postgresql,
     NO_INDEX: storescp,
