@@ -121,6 +121,14 @@ def split(stream: bytes) -> list[bytes]:
     return found
 
 
+class RejectedError(GoneError):
+    """A-ASSOCIATE-RJ; `reason` is result, source and reason (PS3.8 9.3.4)."""
+
+    def __init__(self, reason: tuple[int, int, int]) -> None:
+        super().__init__(f"rejected {reason}")
+        self.reason = reason
+
+
 @dataclass
 class Sender:
     """One association, every call with a time-out. Raises GoneError and TimeoutError."""
@@ -135,8 +143,12 @@ class Sender:
         self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._message_id = 0
-        self.send(associate_rq(calling=self.calling, called=self.called))
-        self._expect(ASSOCIATE_AC)
+        try:
+            self.send(associate_rq(calling=self.calling, called=self.called))
+            self._expect(ASSOCIATE_AC)
+        except (GoneError, OSError):
+            self.socket.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -172,6 +184,8 @@ class Sender:
     def _expect(self, kind: int) -> bytes:
         head = self._receive(HEAD_BYTES)
         body = self._receive(unpack_from(">L", head, 2)[0])
+        if head[0] == ASSOCIATE_RJ:
+            raise RejectedError((body[1], body[2], body[3]))
         if head[0] != kind:
             raise GoneError(f"PDU type {head[0]} instead of {kind}")
         return body
