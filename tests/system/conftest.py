@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.conf import settings
 
 from apps.core.secrets import SERVICE, FileKeyring
+from dicomsys.evaluation.folder import CODE
 
 START_LIMIT_S = 180
 
@@ -26,6 +26,7 @@ class System:
 
     folder: Path
     changes: Mapping[str, str] = field(default_factory=dict)
+    as_user: tuple[str, ...] = ()  # words before each command
 
     @property
     def endpoints(self) -> dict:
@@ -43,10 +44,19 @@ class System:
 
     def command(self, *words: str, **options) -> subprocess.CompletedProcess:
         """`python -m dicomsys.evaluation WORD --folder …`."""
-        line = [sys.executable, "-m", "dicomsys.evaluation", words[0], "--folder", str(self.folder), *words[1:]]
+        line = [
+            *self.as_user,
+            sys.executable,
+            "-m",
+            "dicomsys.evaluation",
+            words[0],
+            "--folder",
+            str(self.folder),
+            *words[1:],
+        ]
         return subprocess.run(
             line,
-            cwd=settings.BASE_DIR,
+            cwd=CODE,
             env=bare_environment() | self.changes,
             capture_output=True,
             text=True,
