@@ -15,6 +15,7 @@ from apps.archive.header import Header
 from apps.archive.names import search_key
 
 PatientKey = tuple[str, str, str]  # issuer, Patient ID, Study UID where there is no Patient ID
+HomeKey = tuple[str, str, str, str]  # Series UID, Study UID, issuer, Patient ID
 
 
 def patient_key(header: Header) -> PatientKey:
@@ -22,6 +23,11 @@ def patient_key(header: Header) -> PatientKey:
     if header.patient_id:
         return header.issuer, header.patient_id, ""
     return "", "", header.study_instance_uid
+
+
+def home_key(header: Header) -> HomeKey:
+    """Where the data set says it belongs."""
+    return header.series_instance_uid, header.study_instance_uid, *patient_key(header)[:2]
 
 
 def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -183,6 +189,33 @@ def lock_studies(study_ids: Iterable[int]) -> None:
     fetch(
         "SELECT id FROM archive_study WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE", [sorted(study_ids)]
     )
+
+
+_LOCK_HOMES = """
+WITH studies AS MATERIALIZED (
+    SELECT s.id, s.study_instance_uid, p.issuer, p.patient_id
+    FROM archive_study s JOIN archive_patient p ON p.id = s.patient_id
+    WHERE s.study_instance_uid = ANY(%s::text[])
+    ORDER BY s.id
+    FOR NO KEY UPDATE OF s
+)
+SELECT r.series_instance_uid, s.study_instance_uid, s.issuer, s.patient_id, r.id, s.id
+FROM studies s JOIN archive_series r ON r.study_id = s.id
+WHERE r.series_instance_uid = ANY(%s::text[])
+ORDER BY r.id
+FOR NO KEY UPDATE OF r
+"""
+
+
+def lock_homes(headers: Iterable[Header]) -> dict[HomeKey, tuple[int, int]]:
+    """Home → primary keys (series, study) of those that are stored just so: this series in this study of this patient.
+
+    Holds every known study of the headers until the transaction ends, in order of key, and their series. The rows are
+    what they are now: one that somebody changed while we waited for its lock is judged as he left it.
+    """
+    homes = {home_key(header) for header in headers}
+    rows = fetch(_LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})])
+    return {tuple(home): (series, study) for *home, series, study in rows if tuple(home) in homes}
 
 
 _INSERT_INSTANCES = """
