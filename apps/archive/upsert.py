@@ -14,6 +14,8 @@ from django.db import connection
 from apps.archive.header import Header
 from apps.archive.names import search_key
 
+_NOT_BY_ITSELF = 1 << 62  # uses of a statement before psycopg prepares it without being asked
+
 PatientKey = tuple[str, str, str]  # issuer, Patient ID, Study UID where there is no Patient ID
 HomeKey = tuple[str, str, str, str]  # Series UID, Study UID, issuer, Patient ID
 
@@ -35,6 +37,15 @@ def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchall()
+
+
+def fetch_planned(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The same for what every batch asks: the server plans it a few times for each connection, and then no more."""
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        server = cursor.cursor.connection
+        if server.prepare_threshold is None:  # Django's default: nothing is prepared, not even when asked for
+            server.prepare_threshold = _NOT_BY_ITSELF
+        return cursor.cursor.execute(statement, parameters, prepare=True).fetchall()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +225,7 @@ def lock_homes(headers: Iterable[Header]) -> dict[HomeKey, tuple[int, int]]:
     what they are now: one that somebody changed while we waited for its lock is judged as he left it.
     """
     homes = {home_key(header) for header in headers}
-    rows = fetch(_LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})])
+    rows = fetch_planned(_LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})])
     return {tuple(home): (series, study) for *home, series, study in rows if tuple(home) in homes}
 
 
@@ -268,7 +279,7 @@ def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int
         [header.dataset_sha256 for header in ordered],
         [header.size_bytes for header in ordered],
     ]
-    return {uid for (uid,) in fetch(_INSERT_INSTANCES, [*columns, volume_id])}
+    return {uid for (uid,) in fetch_planned(_INSERT_INSTANCES, [*columns, volume_id])}
 
 
 def _insert(
