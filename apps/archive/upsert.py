@@ -7,6 +7,7 @@ same study wait for each other and never deadlock.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from operator import attrgetter
 from typing import Any
 
 from django.db import connection
@@ -265,21 +266,38 @@ def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int
 
     The caller holds the studies' rows (`lock_studies`), because the counters of several are changed at once.
     """
-    ordered = sorted(headers, key=lambda header: header.sop_instance_uid)
-    columns: list[list[Any]] = [
-        [header.sop_instance_uid for header in ordered],
-        [header.sop_class_uid for header in ordered],
-        [header.transfer_syntax_uid for header in ordered],
-        [series[header.series_instance_uid][0] for header in ordered],
-        [header.instance_number for header in ordered],
-        [header.rows for header in ordered],
-        [header.columns for header in ordered],
-        [header.number_of_frames for header in ordered],
-        [header.file_sha256 for header in ordered],
-        [header.dataset_sha256 for header in ordered],
-        [header.size_bytes for header in ordered],
+    ordered = sorted(headers, key=attrgetter("sop_instance_uid"))
+    if not ordered:
+        return set()
+    columns = [
+        _texts(header.sop_instance_uid for header in ordered),
+        _texts(header.sop_class_uid for header in ordered),
+        _texts(header.transfer_syntax_uid for header in ordered),
+        _numbers(series[header.series_instance_uid][0] for header in ordered),
+        _numbers(header.instance_number for header in ordered),
+        _numbers(header.rows for header in ordered),
+        _numbers(header.columns for header in ordered),
+        _numbers(header.number_of_frames for header in ordered),
+        _digests(header.file_sha256 for header in ordered),
+        _digests(header.dataset_sha256 for header in ordered),
+        _numbers(header.size_bytes for header in ordered),
     ]
     return {uid for (uid,) in fetch_planned(_INSERT_INSTANCES, [*columns, volume_id])}
+
+
+# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's own dumper of lists takes five times as long
+
+
+def _texts(values: Iterable[str]) -> str:
+    return '{"' + '","'.join(value.replace("\\", "\\\\").replace('"', '\\"') for value in values) + '"}'
+
+
+def _numbers(values: Iterable[int | None]) -> str:
+    return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+
+
+def _digests(values: Iterable[bytes]) -> str:
+    return '{"' + '","'.join("\\\\x" + value.hex() for value in values) + '"}'
 
 
 def _insert(
