@@ -12,12 +12,13 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, transaction
+from psycopg.errors import DeadlockDetected
 
 from apps.archive.holding import Ingested, Outcome, hold_unreadable
 from apps.archive.settling import store_files
 from apps.archive.upsert import fetch_planned
 from apps.core.leader import lock_key
-from apps.storage.files import NoVolumeError
+from apps.storage.files import NoVolumeError, forget_volume
 from apps.storage.spool import BATCH_FILES, Batch, Spool
 
 __all__ = ["Ingested", "Outcome", "store_batch", "store_open_batch"]
@@ -66,9 +67,12 @@ def _first_that_works(name: str, *ways: Callable[[], list[Ingested]]) -> list[In
     for way in ways[:-1]:
         try:
             return way()
-        except AWAY:
-            raise
+        except AWAY as error:
+            if not isinstance(error.__cause__, DeadlockDetected):
+                raise
+            logger.warning("batch %s waited for another worker that waited for it: stored again", name)
         except Exception as error:
+            forget_volume()
             logger.error("batch %s cannot be stored at once: %s", name, describe(error))  # noqa: TRY400  values in it
     return ways[-1]()
 

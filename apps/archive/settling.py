@@ -163,6 +163,9 @@ def _store_new(items: list[Item]) -> Settled:
     # Another worker has just made the study for another patient: to be judged against that
     again += [item for item in fits if studies[_study(item)][1] != patients[_study(item)]]
     fits = [item for item in fits if item not in again]
+    # From here on no other worker stores into these studies: what it stored is committed, or it is gone. Series come
+    # after that: else one worker could hold a series that another, who holds the study, waits for.
+    lock_studies({studies[_study(item)][0] for item in fits})
     series = upsert_series((item.header for item in fits), studies)
     fits = _hold_others(
         settled, fits, lambda h: _is_in_its_study(h, series, studies), Conflict.Kind.SERIES, _OTHER_STUDY
@@ -209,8 +212,6 @@ def _hold_others(
 def _store_instances(items: list[Item], series: dict[str, tuple[int, int]]) -> Settled:
     if not items:
         return [], []
-    # From here on no other worker stores into these studies: what it stored is committed, or it is gone
-    lock_studies({series[item.header.series_instance_uid][1] for item in items})
     volume = writable_volume()
     with closing(Shelves(Path(volume.root))) as shelves:
         return _store_on(shelves, volume, items, series)
