@@ -226,7 +226,9 @@ def lock_homes(headers: Iterable[Header]) -> dict[HomeKey, tuple[int, int]]:
     what they are now: one that somebody changed while we waited for its lock is judged as he left it.
     """
     homes = {home_key(header) for header in headers}
-    rows = fetch_planned(_LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})])
+    rows = fetch_planned(
+        _LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})]
+    )
     return {tuple(home): (series, study) for *home, series, study in rows if tuple(home) in homes}
 
 
