@@ -16,7 +16,7 @@ from psycopg.errors import DeadlockDetected
 
 from apps.archive.holding import Ingested, Outcome, hold_unreadable
 from apps.archive.settling import store_files
-from apps.archive.upsert import fetch_planned
+from apps.archive.upsert import fetch
 from apps.core.leader import lock_key
 from apps.storage.files import NoVolumeError, forget_volume
 from apps.storage.spool import BATCH_FILES, Batch, Spool
@@ -112,14 +112,12 @@ def _store_locked(spool: Spool, names: list[str], store: Callable[[list[Path]], 
 def _locked(names: Iterable[str]) -> Iterator[list[str]]:
     """Those of the names that nobody else has. The locks outlive the commit: a batch is free when it is unlinked."""
     keys = {lock_key(f"batch {name}"): name for name in names}
-    taken = fetch_planned("SELECT key FROM unnest(%s::bigint[]) AS key WHERE pg_try_advisory_lock(key)", [list(keys)])
+    taken = fetch("SELECT key FROM unnest(%s::bigint[]) AS key WHERE pg_try_advisory_lock(key)", [list(keys)])
     try:
         yield [keys[key] for (key,) in taken]
     finally:
         with suppress(Error):  # a broken connection has given them back by itself
-            fetch_planned(
-                "SELECT pg_advisory_unlock(key) FROM unnest(%s::bigint[]) AS key", [[key for (key,) in taken]]
-            )
+            fetch("SELECT pg_advisory_unlock(key) FROM unnest(%s::bigint[]) AS key", [[key for (key,) in taken]])
 
 
 def _store_together(paths: list[Path]) -> list[Ingested]:

@@ -14,6 +14,7 @@ from apps.archive.upsert import (
     insert_instances,
     known_series,
     known_studies,
+    known_uids,
     lock_homes,
     lock_studies,
     patient_key,
@@ -114,7 +115,10 @@ def _settle_known(items: list[Item]) -> Settled:
 
 
 def _known_instances(uids: Iterable[str]) -> dict[str, Instance]:
-    rows = Instance.objects.filter(sop_instance_uid__in=list(uids)).select_related("series__study", "volume")
+    known = known_uids(uids)
+    if not known:
+        return {}
+    rows = Instance.objects.filter(sop_instance_uid__in=known).select_related("series__study", "volume")
     return {row.sop_instance_uid: row for row in rows}
 
 

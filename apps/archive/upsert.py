@@ -34,19 +34,16 @@ def home_key(header: Header) -> HomeKey:
 
 
 def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """All rows of one statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return cursor.fetchall()
+    """All rows of one statement, if it has any.
 
-
-def fetch_planned(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The same for what every batch asks: the server plans it a few times for each connection, and then no more."""
+    The server plans it a few times for each connection and then no more: every batch asks the same.
+    """
     with connection.cursor() as cursor, connection.wrap_database_errors:
         server = cursor.cursor.connection
         if server.prepare_threshold is None:  # Django's default: nothing is prepared, not even when asked for
             server.prepare_threshold = _NOT_BY_ITSELF
-        return cursor.cursor.execute(statement, parameters, prepare=True).fetchall()
+        cursor.cursor.execute(statement, parameters, prepare=True)
+        return cursor.fetchall() if cursor.description else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +64,15 @@ def is_another_person(header: Header, known: KnownPatient) -> bool:
         return header.birth_date != known.birth_date
     words, known_words = set(search_key(header.patient_name).split()), set(known.name_search.split())
     return bool(words and known_words and not words & known_words)
+
+
+def known_uids(sop_uids: Iterable[str]) -> set[str]:
+    """Those of the SOP Instance UIDs that are stored."""
+    rows = fetch(
+        "SELECT sop_instance_uid FROM archive_instance WHERE sop_instance_uid = ANY(%s::text[])",
+        [sorted(set(sop_uids))],
+    )
+    return {uid for (uid,) in rows}
 
 
 def known_studies(study_uids: Iterable[str]) -> dict[str, tuple[str, str, int]]:
@@ -226,9 +232,7 @@ def lock_homes(headers: Iterable[Header]) -> dict[HomeKey, tuple[int, int]]:
     what they are now: one that somebody changed while we waited for its lock is judged as he left it.
     """
     homes = {home_key(header) for header in headers}
-    rows = fetch_planned(
-        _LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})]
-    )
+    rows = fetch(_LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})])
     return {tuple(home): (series, study) for *home, series, study in rows if tuple(home) in homes}
 
 
@@ -284,7 +288,7 @@ def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int
         _digests(header.dataset_sha256 for header in ordered),
         _numbers(header.size_bytes for header in ordered),
     ]
-    return {uid for (uid,) in fetch_planned(_INSERT_INSTANCES, [*columns, volume_id])}
+    return {uid for (uid,) in fetch(_INSERT_INSTANCES, [*columns, volume_id])}
 
 
 # Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's own dumper of lists takes five times as long
@@ -315,12 +319,11 @@ def _insert(
     head = ", ".join((table.removesuffix(")"), *now, *zero)) + ")"
     constants = ", now()" * len(now) + ", 0" * len(zero)
     arrays = ", ".join(f"%s::{kind}[]" for kind in types.split())
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {head} SELECT t.*{constants} FROM unnest({arrays}) AS t ORDER BY {order}"  # noqa: S608
-            f" ON CONFLICT {conflict} DO NOTHING",
-            columns,
-        )
+    fetch(
+        f"INSERT INTO {head} SELECT t.*{constants} FROM unnest({arrays}) AS t ORDER BY {order}"  # noqa: S608
+        f" ON CONFLICT {conflict} DO NOTHING",
+        columns,
+    )
 
 
 def _first_by(headers: Iterable[Header], key: Any) -> dict[Any, Header]:

@@ -300,9 +300,8 @@ def test_more_of_a_known_series_takes_no_other_way_than_two_statements(volume, m
 
     monkeypatch.setattr(settling, "_store_round", refuse)
     statements = []
-    real = upsert.fetch_planned
-    monkeypatch.setattr(upsert, "fetch_planned", lambda *args: statements.append(args[0]) or real(*args))
-    monkeypatch.setattr(upsert, "fetch", refuse)
+    real = upsert.fetch
+    monkeypatch.setattr(upsert, "fetch", lambda *args: statements.append(args[0]) or real(*args))
     assert store(*datasets[2:]) == ["stored"] * 38
     assert len(statements) == 2
     assert Study.objects.get().instance_count == 40
