@@ -103,11 +103,14 @@ TransactionTestCase._fixture_teardown = empty_tables
 @pytest.fixture(autouse=True)
 def file_store(tmp_path, settings) -> Path:
     """A file store of this test's own; its volume row is made by the `volume` fixture."""
+    from apps.storage.files import forget_volume
+
     settings.DATA_DIR = tmp_path / "data"
     settings.SPOOL_DIR = settings.DATA_DIR / "spool"
     settings.QUARANTINE_DIR = settings.DATA_DIR / "quarantine"
     settings.SERVICES_SOCKET = settings.DATA_DIR / "run" / "services.sock"
     settings.SPOOL_MIN_FREE_BYTES = 0
+    forget_volume()
     return settings.DATA_DIR
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, time
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -44,9 +45,13 @@ _UIDS = {
 _META_SOP_CLASS, _META_SOP_INSTANCE, _META_TRANSFER_SYNTAX, _META_SOURCE_AE = 0x0002, 0x0003, 0x0010, 0x0016
 _META_UIDS = {_SOP_CLASS: _META_SOP_CLASS, _SOP_INSTANCE: _META_SOP_INSTANCE}
 
+_remembered = lru_cache(maxsize=512)  # the files of a series have most values in common
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6})\d*)?)?)?", re.ASCII)
 _INTEGER = re.compile(r"([+-]?\d{1,12})(?:\.0*)?", re.ASCII)
+
+
+_charset_of = _remembered(charset_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ def _read_wanted(source: Source, offset: int, encoding: Encoding, meta: Values) 
 
 def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source: Source) -> Header:
     uids = _needed_uids(found)
-    charset = charset_of(found.get(_CHARSET, b""))
+    charset = _charset_of(found.get(_CHARSET, b""))
 
     def text(tag: int, width: int) -> str:
         return _text(found.get(tag), charset)[:width]
@@ -191,6 +196,7 @@ def _uid(raw: bytes, name: str) -> str:
     return uid
 
 
+@_remembered
 def _text(raw: bytes | None, charset: str | None, delimiters: re.Pattern[bytes] = TEXT_DELIMITERS) -> str:
     return _clean(decode_text(raw, charset, delimiters)) if raw else ""
 
@@ -206,6 +212,7 @@ def _identity(text: str) -> str:
     return text if len(text) <= 64 else f"{text[:47]}~{sha256(text.encode()).hexdigest()[:16]}"
 
 
+@_remembered
 def _date(raw: bytes | None) -> date | None:
     """DA, also in its old form with dots (PS3.5 6.2); None when it is no day."""
     digits = _first(raw).replace(".", "")
@@ -217,6 +224,7 @@ def _date(raw: bytes | None) -> date | None:
         return None
 
 
+@_remembered
 def _time(raw: bytes | None) -> time | None:
     """TM: HH[MM[SS[.F to .FFFFFF]]], also in its old form with colons (PS3.5 6.2); None when it is no time of day."""
     match = _TIME.fullmatch(_first(raw))
@@ -229,6 +237,7 @@ def _time(raw: bytes | None) -> time | None:
         return None
 
 
+@_remembered
 def _integer(raw: bytes | None) -> int | None:
     """The first value of an IS, within 32 bits; a fraction of nothing but zeros is forgiven."""
     match = _INTEGER.fullmatch(_first(raw))

@@ -7,6 +7,7 @@ same study wait for each other and never deadlock.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from operator import attrgetter
 from typing import Any
 
 from django.db import connection
@@ -14,7 +15,10 @@ from django.db import connection
 from apps.archive.header import Header
 from apps.archive.names import search_key
 
+_NOT_BY_ITSELF = 1 << 62  # uses of a statement before psycopg prepares it without being asked
+
 PatientKey = tuple[str, str, str]  # issuer, Patient ID, Study UID where there is no Patient ID
+HomeKey = tuple[str, str, str, str]  # Series UID, Study UID, issuer, Patient ID
 
 
 def patient_key(header: Header) -> PatientKey:
@@ -24,11 +28,22 @@ def patient_key(header: Header) -> PatientKey:
     return "", "", header.study_instance_uid
 
 
+def home_key(header: Header) -> HomeKey:
+    """Where the data set says it belongs."""
+    return header.series_instance_uid, header.study_instance_uid, *patient_key(header)[:2]
+
+
 def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """All rows of one statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return cursor.fetchall()
+    """All rows of one statement, if it has any.
+
+    The server plans it a few times for each connection and then no more: every batch asks the same.
+    """
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        server = cursor.cursor.connection
+        if server.prepare_threshold is None:  # Django's default: nothing is prepared, not even when asked for
+            server.prepare_threshold = _NOT_BY_ITSELF
+        cursor.cursor.execute(statement, parameters, prepare=True)
+        return cursor.fetchall() if cursor.description else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,15 @@ def is_another_person(header: Header, known: KnownPatient) -> bool:
         return header.birth_date != known.birth_date
     words, known_words = set(search_key(header.patient_name).split()), set(known.name_search.split())
     return bool(words and known_words and not words & known_words)
+
+
+def known_uids(sop_uids: Iterable[str]) -> set[str]:
+    """Those of the SOP Instance UIDs that are stored."""
+    rows = fetch(
+        "SELECT sop_instance_uid FROM archive_instance WHERE sop_instance_uid = ANY(%s::text[])",
+        [sorted(set(sop_uids))],
+    )
+    return {uid for (uid,) in rows}
 
 
 def known_studies(study_uids: Iterable[str]) -> dict[str, tuple[str, str, int]]:
@@ -185,6 +209,33 @@ def lock_studies(study_ids: Iterable[int]) -> None:
     )
 
 
+_LOCK_HOMES = """
+WITH studies AS MATERIALIZED (
+    SELECT s.id, s.study_instance_uid, p.issuer, p.patient_id
+    FROM archive_study s JOIN archive_patient p ON p.id = s.patient_id
+    WHERE s.study_instance_uid = ANY(%s::text[])
+    ORDER BY s.id
+    FOR NO KEY UPDATE OF s
+)
+SELECT r.series_instance_uid, s.study_instance_uid, s.issuer, s.patient_id, r.id, s.id
+FROM studies s JOIN archive_series r ON r.study_id = s.id
+WHERE r.series_instance_uid = ANY(%s::text[])
+ORDER BY r.id
+FOR NO KEY UPDATE OF r
+"""
+
+
+def lock_homes(headers: Iterable[Header]) -> dict[HomeKey, tuple[int, int]]:
+    """Home → primary keys (series, study) of those that are stored just so: this series in this study of this patient.
+
+    Holds every known study of the headers until the transaction ends, in order of key, and their series. The rows are
+    what they are now: one that somebody changed while we waited for its lock is judged as he left it.
+    """
+    homes = {home_key(header) for header in headers}
+    rows = fetch(_LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})])
+    return {tuple(home): (series, study) for *home, series, study in rows if tuple(home) in homes}
+
+
 _INSERT_INSTANCES = """
 WITH incoming AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::int[], %s::int[], %s::int[], %s::int[],
@@ -221,21 +272,38 @@ def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int
 
     The caller holds the studies' rows (`lock_studies`), because the counters of several are changed at once.
     """
-    ordered = sorted(headers, key=lambda header: header.sop_instance_uid)
-    columns: list[list[Any]] = [
-        [header.sop_instance_uid for header in ordered],
-        [header.sop_class_uid for header in ordered],
-        [header.transfer_syntax_uid for header in ordered],
-        [series[header.series_instance_uid][0] for header in ordered],
-        [header.instance_number for header in ordered],
-        [header.rows for header in ordered],
-        [header.columns for header in ordered],
-        [header.number_of_frames for header in ordered],
-        [header.file_sha256 for header in ordered],
-        [header.dataset_sha256 for header in ordered],
-        [header.size_bytes for header in ordered],
+    ordered = sorted(headers, key=attrgetter("sop_instance_uid"))
+    if not ordered:
+        return set()
+    columns = [
+        _texts(header.sop_instance_uid for header in ordered),
+        _texts(header.sop_class_uid for header in ordered),
+        _texts(header.transfer_syntax_uid for header in ordered),
+        _numbers(series[header.series_instance_uid][0] for header in ordered),
+        _numbers(header.instance_number for header in ordered),
+        _numbers(header.rows for header in ordered),
+        _numbers(header.columns for header in ordered),
+        _numbers(header.number_of_frames for header in ordered),
+        _digests(header.file_sha256 for header in ordered),
+        _digests(header.dataset_sha256 for header in ordered),
+        _numbers(header.size_bytes for header in ordered),
     ]
     return {uid for (uid,) in fetch(_INSERT_INSTANCES, [*columns, volume_id])}
+
+
+# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's own dumper of lists takes five times as long
+
+
+def _texts(values: Iterable[str]) -> str:
+    return '{"' + '","'.join(value.replace("\\", "\\\\").replace('"', '\\"') for value in values) + '"}'
+
+
+def _numbers(values: Iterable[int | None]) -> str:
+    return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+
+
+def _digests(values: Iterable[bytes]) -> str:
+    return '{"' + '","'.join("\\\\x" + value.hex() for value in values) + '"}'
 
 
 def _insert(
@@ -251,12 +319,11 @@ def _insert(
     head = ", ".join((table.removesuffix(")"), *now, *zero)) + ")"
     constants = ", now()" * len(now) + ", 0" * len(zero)
     arrays = ", ".join(f"%s::{kind}[]" for kind in types.split())
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {head} SELECT t.*{constants} FROM unnest({arrays}) AS t ORDER BY {order}"  # noqa: S608
-            f" ON CONFLICT {conflict} DO NOTHING",
-            columns,
-        )
+    fetch(
+        f"INSERT INTO {head} SELECT t.*{constants} FROM unnest({arrays}) AS t ORDER BY {order}"  # noqa: S608
+        f" ON CONFLICT {conflict} DO NOTHING",
+        columns,
+    )
 
 
 def _first_by(headers: Iterable[Header], key: Any) -> dict[Any, Header]:
