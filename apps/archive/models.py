@@ -69,7 +69,13 @@ class StudyQuerySet(models.QuerySet["Study"]):
 
 
 class Study(models.Model):
-    """One study (PS3.3 C.7.2.1) with the counts that the worklist shows."""
+    """One study (PS3.3 C.7.2.1) with the counts that the worklist shows, and whether it is still arriving."""
+
+    class Status(models.TextChoices):
+        """Nobody says when a study is whole: it is complete until an image says otherwise (`complete.py`)."""
+
+        RECEIVING = "receiving", "Receiving"
+        COMPLETE = "complete", "Complete"
 
     study_instance_uid = models.CharField(max_length=UID_LENGTH, unique=True, db_collation="C")
     patient = models.ForeignKey(Patient, on_delete=models.PROTECT, related_name="studies")
@@ -85,6 +91,15 @@ class Study(models.Model):
     series_count = models.PositiveIntegerField(default=0)
     instance_count = models.PositiveIntegerField(default=0)
     size_bytes = models.PositiveBigIntegerField(default=0)
+    status = models.CharField(
+        max_length=16, choices=Status.choices, default=Status.RECEIVING, db_default=Status.RECEIVING
+    )
+    completed_at = models.DateTimeField(null=True, blank=True, help_text="Empty while images arrive.")
+    reopened_at = models.DateTimeField(null=True, blank=True, help_text="When an image last came after all.")
+    reopened_count = models.PositiveIntegerField(default=0, db_default=0)
+    expected_instance_count = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many the sender spoke of, where one did."
+    )
 
     objects = StudyQuerySet.as_manager()
 
@@ -100,7 +115,30 @@ class Study(models.Model):
                 name="study_newest",
             ),
             models.Index(OpClass("accession_number", name="text_pattern_ops"), name="study_accession"),
+            # By key only: an index on a time would make every batch write a new entry into all indexes (no HOT update)
+            models.Index(fields=["id"], name="study_receiving", condition=models.Q(status="receiving")),
         ]
+
+    def __str__(self) -> str:
+        return self.study_instance_uid
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether more images are likely."""
+        return self.status == self.Status.RECEIVING
+
+    @property
+    def missing_count(self) -> int:
+        """How many of the instances that the sender spoke of have not come."""
+        return max(0, (self.expected_instance_count or 0) - self.instance_count)
+
+
+class ExpectedStudy(models.Model):
+    """How many instances a study will have, told before its first one was stored."""
+
+    study_instance_uid = models.CharField(max_length=UID_LENGTH, unique=True, db_collation="C")
+    instance_count = models.PositiveIntegerField()
+    told_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:
         return self.study_instance_uid

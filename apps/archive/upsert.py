@@ -4,15 +4,19 @@ Every statement takes its rows sorted by key and leaves existing rows as they ar
 same study wait for each other and never deadlock.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from apps.archive.header import Header
 from apps.archive.names import search_key
+
+logger = logging.getLogger(__name__)
 
 PatientKey = tuple[str, str, str]  # issuer, Patient ID, Study UID where there is no Patient ID
 
@@ -207,19 +211,29 @@ WITH incoming AS (
 ), counted_studies AS (
     UPDATE archive_study AS s
     SET instance_count = s.instance_count + c.instances, size_bytes = s.size_bytes + c.bytes,
-        series_count = s.series_count + c.series, updated_at = now()
+        series_count = s.series_count + c.series, updated_at = now(),
+        status = CASE WHEN s.instance_count < s.expected_instance_count
+            AND s.instance_count + c.instances >= s.expected_instance_count THEN 'complete' ELSE 'receiving' END,
+        completed_at = CASE WHEN s.instance_count < s.expected_instance_count
+            AND s.instance_count + c.instances >= s.expected_instance_count THEN now() END,
+        reopened_at = CASE WHEN s.status = 'complete' THEN now() ELSE s.reopened_at END,
+        reopened_count = s.reopened_count + (s.status = 'complete')::int
     FROM (SELECT study_id, sum(instances) AS instances, sum(bytes) AS bytes, sum(is_first) AS series
           FROM counted_series GROUP BY study_id) AS c
     WHERE s.id = c.study_id
+    RETURNING s.study_instance_uid, s.completed_at, s.reopened_at
 )
-SELECT sop_instance_uid FROM inserted
+SELECT 'stored', sop_instance_uid FROM inserted
+UNION ALL SELECT 'reopened', study_instance_uid FROM counted_studies WHERE reopened_at = now()
+UNION ALL SELECT 'complete', study_instance_uid FROM counted_studies WHERE completed_at = now()
 """
 
 
 def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int]], volume_id: int) -> set[str]:
     """Insert new instances and add to the counters what was really inserted; returns the SOP Instance UIDs of those.
 
-    The caller holds the studies' rows (`lock_studies`), because the counters of several are changed at once.
+    With the counters changes whether a study is still arriving (`complete.py`). The caller holds the studies' rows
+    (`lock_studies`), because the counters of several are changed at once.
     """
     ordered = sorted(headers, key=lambda header: header.sop_instance_uid)
     columns: list[list[Any]] = [
@@ -235,7 +249,15 @@ def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int
         [header.dataset_sha256 for header in ordered],
         [header.size_bytes for header in ordered],
     ]
-    return {uid for (uid,) in fetch(_INSERT_INSTANCES, [*columns, volume_id])}
+    found = fetch(_INSERT_INSTANCES, [*columns, volume_id])
+    log_status((uid, what) for what, uid in found if what != "stored")
+    return {uid for what, uid in found if what == "stored"}
+
+
+def log_status(changes: Iterable[tuple[str, str]]) -> None:
+    """One line for each (Study Instance UID, what became of the study), once it is committed."""
+    for uid, status in changes:
+        transaction.on_commit(partial(logger.info, "study %s: %s", uid, status))
 
 
 def _insert(

@@ -41,6 +41,7 @@ class RemoteNodeAdmin(admin.ModelAdmin):
     fieldsets = (
         (None, {"fields": ("name", "ae_title", "host", "port", "is_active")}),
         ("What it may", {"fields": ("may_send", "may_be_queried", "may_be_retrieved_from", "query_character_set")}),
+        ("What it sends", {"fields": ("study_quiet_s",)}),
         ("Last C-ECHO", {"fields": ("last_echo_at", "last_echo_result")}),
     )
 
