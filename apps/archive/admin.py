@@ -71,9 +71,9 @@ class StudyAdmin(ReadOnlyAdmin):
 
     list_display = (
         "id", "patient_link", "study_date", "accession_number", "description", "series_count", "instance_count",
-        "received_at", "study_instance_uid",
+        "status", "received_at", "study_instance_uid",
     )  # fmt: skip
-    list_filter = ("series__modality", "received_at")
+    list_filter = ("status", "series__modality", "received_at")
     list_select_related = ("patient",)
     search_fields = ("study_instance_uid__exact",)
     search_help_text = "A Study Instance UID. For a name or number of a person use the worklist."

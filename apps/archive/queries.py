@@ -31,6 +31,7 @@ class StudyCriteria:
 
     text is a name (with * and ?, "family, given" or words in any order), the beginning of a Patient ID or of an
     accession number. Dates are study dates, both inclusive. modalities and source each match any series of the study.
+    is_receiving asks for studies that are still arriving.
     """
 
     text: str = ""
@@ -38,6 +39,7 @@ class StudyCriteria:
     date_from: date | None = None
     date_to: date | None = None
     source: str = ""
+    is_receiving: bool = False
     order: str = BY_STUDY_DATE
 
     @property
@@ -104,6 +106,8 @@ def matching_studies(user: User, criteria: StudyCriteria) -> StudyQuerySet:
         studies = studies.filter(study_date__gte=criteria.date_from)
     if criteria.date_to:
         studies = studies.filter(study_date__lte=criteria.date_to)
+    if criteria.is_receiving:
+        studies = studies.filter(status=Study.Status.RECEIVING)
     if criteria.modalities:
         studies = studies.filter(_series_matches(Q(modality__in=criteria.modalities)))
     if criteria.source:

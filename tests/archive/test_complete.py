@@ -90,7 +90,7 @@ def test_a_duplicate_opens_nothing(volume):
 def test_the_slowest_sender_of_a_study_says_how_long_quiet_is(times, sources, quiet_s):
     for port, seconds in enumerate(times, start=1):
         RemoteNode.objects.create(name=f"{port}", ae_title="MODALITY", host="h", port=port, study_quiet_s=seconds)
-    study = make_study(source=sources[0])
+    study = make_study(source=sources[0], status=RECEIVING)
     for source in sources[1:]:
         study.series.create(series_instance_uid=f"{source}.1", calling_ae_title=source)
     quiet_for(study, quiet_s - 1)
@@ -103,7 +103,7 @@ def test_the_slowest_sender_of_a_study_says_how_long_quiet_is(times, sources, qu
 
 def test_the_setting_is_the_quiet_time_of_everybody_else(settings):
     settings.STUDY_QUIET_S = 5
-    study = make_study()
+    study = make_study(status=RECEIVING)
     quiet_for(study, 6)
     complete_studies()
     assert status(study) == COMPLETE
@@ -111,7 +111,7 @@ def test_the_setting_is_the_quiet_time_of_everybody_else(settings):
 
 def test_more_studies_than_one_piece_are_completed_in_one_run(monkeypatch):
     monkeypatch.setattr("apps.archive.complete.CHUNK", 2)
-    studies = [make_study(f"Name{number}") for number in range(5)]
+    studies = [make_study(f"Name{number}", status=RECEIVING) for number in range(5)]
     for study in studies:
         quiet_for(study, 100)
     complete_studies()
@@ -206,7 +206,7 @@ def test_the_log_names_the_study_and_nobody(volume, caplog, django_capture_on_co
 
 @pytest.mark.django_db(transaction=True)
 def test_a_study_that_ingest_holds_is_passed_over_and_nobody_waits():
-    held, free = make_study("Held"), make_study("Free")
+    held, free = make_study("Held", status=RECEIVING), make_study("Free", status=RECEIVING)
     for study in (held, free):
         quiet_for(study, 100)
     taken, done = Event(), Event()

@@ -225,6 +225,59 @@ def test_a_page_in_use_only_gets_a_hint(signed_in):
     expect(hint).to_have_count(0)
 
 
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
+def test_a_study_arrives_is_complete_and_opens_again_before_one_s_eyes(signed_in, volume, width, dark):
+    images = series_of(5, PatientName="Müller^Anna", PatientID="P77")
+    uid = images[0].StudyInstanceUID
+    make_study("Baker^Jane", expected_instance_count=12)
+    make_study("Smith^John")
+    store(*images[:2])
+    look = f"{'dark' if dark else 'light'}-{width}"
+    page = signed_in(width=width, dark=dark)
+    badge = page.locator(".badge.receiving")
+    expect(badge).to_have_count(1)
+    assert fits(page)
+    keep_picture(page, f"arriving-worklist-{look}")
+    before = page.locator(".studies").bounding_box()
+    Study.objects.filter(study_instance_uid=uid).update(status="complete")
+    page.evaluate("document.activeElement.blur()")
+    say_hello_again(page)
+    expect(badge).to_have_count(0)
+    assert page.locator(".studies").bounding_box() == before
+
+    store(images[2])
+    page.goto(f"/studies/{uid}/")
+    expect(badge).to_have_count(1)
+    height = page.locator(".study-head").bounding_box()["height"]
+    keep_picture(page, f"arriving-study-{look}")
+    store(images[3])
+    expect(page.locator("#stored")).to_contain_text("4 objects")
+    keep_picture(page, f"arriving-study-more-{look}")
+    assert page.locator(".study-head").bounding_box()["height"] == height
+    assert unnamed_controls(page) == []
+    Study.objects.filter(study_instance_uid=uid).update(status="complete", expected_instance_count=9)
+    expect(badge).to_have_count(0)
+    expect(page.locator("#stored")).to_contain_text("5 of 9 missing")
+    assert fits(page)
+    keep_picture(page, f"arrived-study-{look}")
+    page.get_by_role("link", name="Show 1 more").click()
+    expect(page.get_by_text("4 images")).to_be_visible()
+    expect(page.get_by_role("link", name="Show 1 more")).to_have_count(0)
+
+
+def test_the_filter_for_what_is_arriving(signed_in):
+    make_study("Baker^Jane")
+    page = signed_in()
+    expect(rows(page)).to_have_count(1)
+    page.get_by_label("Receiving").check(force=True)
+    expect(page.get_by_text("No study is arriving")).to_be_visible()
+    make_study("Smith^John", status="receiving")
+    page.evaluate("document.activeElement.blur()")
+    say_hello_again(page)
+    expect(rows(page)).to_have_count(1)
+    keep_picture(page, "worklist-filter-receiving")
+
+
 def test_after_the_session_has_ended_a_search_leads_to_the_sign_in_page(signed_in):
     from django.contrib.sessions.models import Session
 
