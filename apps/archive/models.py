@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db import models
 
+from apps.archive.coercion import ADD, CHARACTER_SETS, LEAVE, REPLACE, Rule
 from apps.archive.names import format_person_name
+from apps.nodes.models import ae_title_validator
 from apps.storage.models import Volume
 from apps.storage.paths import instance_path
 
@@ -100,6 +104,9 @@ class Study(models.Model):
     expected_instance_count = models.PositiveIntegerField(
         null=True, blank=True, help_text="How many the sender spoke of, where one did."
     )
+    coerced_by = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), editable=False
+    )  # what was changed of what its first instance said: {"issuer": key of the coercion rule, …}
 
     objects = StudyQuerySet.as_manager()
 
@@ -242,3 +249,97 @@ class Conflict(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.sop_instance_uid or self.held_file}"
+
+
+class CoercionRule(models.Model):
+    """What the database is told instead of what a sender leaves out or gets wrong (`coercion.py`).
+
+    Studies remember the rules that made their identity, so what a rule does never changes: who edits that makes a new
+    rule, and the old one is retired (`replace_rule`).
+    """
+
+    class IssuerAction(models.TextChoices):
+        """What becomes of the issuer."""
+
+        LEAVE = LEAVE, "Leave as sent"
+        ADD = ADD, "Add where there is none"
+        REPLACE = REPLACE, "Replace always"
+
+    EFFECT = ("calling_ae_title", "issuer_action", "issuer", "patient_id_prefix", "character_set")
+
+    _text = RegexValidator(r"^[^\\\x00-\x1f\x7f-\x9f]*$", "No backslash, no control character (PS3.5 6.2).")
+
+    name = models.CharField(max_length=100, help_text="What staff read beside a study that it changed.")
+    calling_ae_title = models.CharField(
+        "calling AE title",
+        max_length=16,
+        blank=True,
+        validators=[ae_title_validator],
+        help_text="Exactly as it is sent; capitals matter. Empty: every sender.",
+    )
+    position = models.PositiveSmallIntegerField(
+        "order", default=100, help_text="The lowest first. For each question the first rule that answers it decides."
+    )
+    is_active = models.BooleanField(default=True)
+    issuer_action = models.CharField(
+        "issuer of Patient ID", max_length=8, choices=IssuerAction.choices, default=LEAVE, blank=True
+    )
+    issuer = models.CharField("this issuer", max_length=64, blank=True, validators=[_text], help_text="(0010,0021)")
+    patient_id_prefix = models.CharField(
+        "prefix of Patient ID",
+        max_length=16,
+        blank=True,
+        validators=[_text],
+        help_text="Put before every Patient ID that does not begin with it already.",
+    )
+    character_set = models.CharField(
+        "character set",
+        max_length=16,
+        blank=True,
+        choices=CHARACTER_SETS,
+        help_text="How texts are read where the data set names no Specific Character Set.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True, editable=False)
+    replaced_by = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = [models.F("retired_at").desc(nulls_first=True), "position", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"],
+                condition=models.Q(retired_at=None),
+                name="coercion_rule_name",
+                violation_error_message="Another rule has this name.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(retired_at=None) | models.Q(is_active=False), name="retired_rule_is_not_active"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """A rule does something, and says which issuer."""
+        if not (self.issuer_action or self.patient_id_prefix or self.character_set):
+            raise ValidationError("The rule does nothing yet: choose an issuer, a prefix or a character set.")
+        if self.issuer_action and not self.issuer:
+            raise ValidationError({"issuer": "Which issuer?"})
+        if self.issuer and not self.issuer_action:
+            raise ValidationError({"issuer_action": "Say whether this issuer is added or replaces what was sent."})
+
+    @property
+    def effect(self) -> str:
+        """What it does, in one line."""
+        words = {ADD: f"issuer {self.issuer} where none is sent", REPLACE: f"issuer {self.issuer}"}
+        parts = [
+            words.get(self.issuer_action, ""),
+            self.patient_id_prefix and f"prefix {self.patient_id_prefix}",
+            self.character_set and f"texts as {self.character_set} where nothing else is said",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def as_rule(self) -> Rule:
+        """As it acts; the key of one that is not saved is 0."""
+        return Rule(self.pk or 0, **{name: getattr(self, name) for name in self.EFFECT})

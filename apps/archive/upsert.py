@@ -4,12 +4,13 @@ Every statement takes its rows sorted by key and leaves existing rows as they ar
 same study wait for each other and never deadlock.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
@@ -35,6 +36,15 @@ def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         return cursor.fetchall()
 
 
+class KnownStudy(NamedTuple):
+    """A stored study: whose it is, and the coercion rules that made it so."""
+
+    issuer: str
+    patient_id: str
+    patient_pk: int
+    coerced_by: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class KnownPatient:
     """What tells one person from another."""
@@ -55,14 +65,14 @@ def is_another_person(header: Header, known: KnownPatient) -> bool:
     return bool(words and known_words and not words & known_words)
 
 
-def known_studies(study_uids: Iterable[str]) -> dict[str, tuple[str, str, int]]:
-    """Study Instance UID → (issuer, Patient ID, the patient's primary key) of those that are stored."""
+def known_studies(study_uids: Iterable[str]) -> dict[str, KnownStudy]:
+    """Study Instance UID → what is known of those that are stored."""
     rows = fetch(
-        "SELECT s.study_instance_uid, p.issuer, p.patient_id, p.id FROM archive_study s"
+        "SELECT s.study_instance_uid, p.issuer, p.patient_id, p.id, s.coerced_by FROM archive_study s"
         " JOIN archive_patient p ON p.id = s.patient_id WHERE s.study_instance_uid = ANY(%s::text[])",
         [sorted(set(study_uids))],
     )
-    return {uid: (issuer, patient_id, pk) for uid, issuer, patient_id, pk in rows}
+    return {uid: KnownStudy(issuer, known_id, pk, json.loads(by)) for uid, issuer, known_id, pk, by in rows}
 
 
 def known_series(series_uids: Iterable[str]) -> dict[str, str]:
@@ -128,8 +138,8 @@ def upsert_studies(headers: Iterable[Header], patients: dict[str, int]) -> dict[
     ordered = [first[uid] for uid in uids]
     _insert(
         "archive_study (study_instance_uid, patient_id, study_date, study_time, study_id, accession_number,"
-        " description, referring_physician, institution)",
-        "text bigint date time text text text text text",
+        " description, referring_physician, institution, coerced_by)",
+        "text bigint date time text text text text text jsonb",
         [
             uids,
             [patients[header.study_instance_uid] for header in ordered],
@@ -140,6 +150,7 @@ def upsert_studies(headers: Iterable[Header], patients: dict[str, int]) -> dict[
             [header.study_description for header in ordered],
             [header.referring_physician for header in ordered],
             [header.institution for header in ordered],
+            [json.dumps(dict(header.coerced_by)) for header in ordered],
         ],
         order="1",
         conflict="(study_instance_uid)",
