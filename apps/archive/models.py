@@ -296,7 +296,7 @@ class CoercionRule(models.Model):
         "character set",
         max_length=16,
         blank=True,
-        choices=CHARACTER_SETS,
+        choices={"": "Leave it to guessing", **CHARACTER_SETS},
         help_text="How texts are read where the data set names no Specific Character Set.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
@@ -306,12 +306,7 @@ class CoercionRule(models.Model):
     class Meta:
         ordering = [models.F("retired_at").desc(nulls_first=True), "position", "id"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["name"],
-                condition=models.Q(retired_at=None),
-                name="coercion_rule_name",
-                violation_error_message="Another rule has this name.",
-            ),
+            models.UniqueConstraint(fields=["name"], condition=models.Q(retired_at=None), name="coercion_rule_name"),
             models.CheckConstraint(
                 condition=models.Q(retired_at=None) | models.Q(is_active=False), name="retired_rule_is_not_active"
             ),
@@ -321,7 +316,9 @@ class CoercionRule(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """A rule does something, and says which issuer."""
+        """A rule does something, says which issuer, and has a name of its own."""
+        if CoercionRule.objects.filter(name=self.name, retired_at=None).exclude(pk=self.pk).exists():
+            raise ValidationError({"name": "Another rule has this name."})
         if not (self.issuer_action or self.patient_id_prefix or self.character_set):
             raise ValidationError("The rule does nothing yet: choose an issuer, a prefix or a character set.")
         if self.issuer_action and not self.issuer:

@@ -15,6 +15,7 @@ from apps.accounts.models import User
 from apps.archive.models import Instance, Series, Study
 from apps.archive.queries import (
     StudyPage,
+    coercion_rules,
     count_newer,
     find_instance,
     find_series,
@@ -132,6 +133,7 @@ def study(request: HttpRequest, study_uid: str) -> HttpResponse:
     context = {
         "study": found,
         "shown": found.instance_count,
+        "coercion": coercion_rules(found),
         "cards": list_series(found),
         "priors": prior_studies(_user(request), found),
         "size_px": THUMBNAIL_PX,

@@ -239,3 +239,13 @@ def test_counting_keeps_updates_within_the_row_s_own_page():
         definitions = [row[0].partition("(")[2] for row in cursor.fetchall()]
     changed = ("updated_at", "instance_count", "size_bytes", "series_count", "completed_at", "reopened")
     assert not [one for one in definitions if any(column in one for column in changed)]
+
+
+def test_beat_asks_for_it(settings):
+    from workers.maintenance import complete_studies as task
+
+    assert task.name in {name for name, *_ in settings.DEFAULT_SCHEDULE}
+    study = make_study(status=RECEIVING)
+    quiet_for(study, 100)
+    task()
+    assert status(study) == COMPLETE

@@ -5,9 +5,9 @@ from playwright.sync_api import Page, expect
 from pydicom.uid import generate_uid
 
 from apps.accounts.models import User
-from apps.archive.models import Conflict, Study
+from apps.archive.models import CoercionRule, Conflict, Study
 from apps.portal import views
-from tests.browser.conftest import keep_picture
+from tests.browser.conftest import SCREENSHOTS, keep_picture
 from tests.dicom import ct_dataset, series_of
 from tests.factories import make_study, store
 
@@ -365,6 +365,34 @@ def test_an_odd_uid_opens_from_the_worklist(signed_in):
 
 
 # --- Administration
+
+
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
+def test_a_coercion_rule_is_tried_before_it_is_saved(signed_in, complaints, volume, width, dark):
+    complaints.expected.append("422 (Unprocessable")
+    store(*series_of(1, PatientName="Müller^Anna", PatientID="4711", IssuerOfPatientID=None))
+    store(*series_of(1, PatientName="Smith^John", PatientID="4712", IssuerOfPatientID="ST-ANNA"))
+    store(*series_of(1, PatientName="Baker^Jane", PatientID="KH-4713", IssuerOfPatientID=None))
+    store(*series_of(1, PatientName="Cole^Anne", PatientID="4711", IssuerOfPatientID="KH", PatientBirthDate="19991231"))
+    look = f"{'dark' if dark else 'light'}-{width}"
+    page = signed_in("administrator", "radiologist", width=width, dark=dark)
+    page.goto("/admin/archive/coercionrule/add/")
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.locator("#dry-run")).to_contain_text("This field is required")
+    page.get_by_label("Name").fill("CT: issuer and prefix")
+    page.get_by_label("Calling AE title").fill("SENDER")
+    page.get_by_label("Issuer of Patient ID").select_option("add")
+    page.get_by_label("This issuer").fill("KH")
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.locator("#dry-run")).to_contain_text("Dry run on the newest 4 studies from SENDER")
+    expect(page.locator("#dry-run tbody tr")).to_have_count(4)
+    assert CoercionRule.objects.count() == 0
+    assert fits(page)
+    page.screenshot(path=f"{SCREENSHOTS}/dry-run-{look}.png", full_page=True) if SCREENSHOTS else None
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url("**/admin/archive/coercionrule/")
+    expect(page.get_by_text("issuer KH where none is sent")).to_be_visible()
+    keep_picture(page, f"coercion-rules-{look}")
 
 
 @pytest.mark.parametrize("dark", [False, True])
