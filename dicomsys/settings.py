@@ -168,6 +168,9 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_TIMEZONE = "UTC"
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
+# --- Archive: a study is complete when no image came for so long, where its sender has no time of its own
+STUDY_QUIET_S = env.int("DICOMSYS_STUDY_QUIET_S", default=60)
+
 # --- DICOM: who we are and where we listen
 AE_TITLE = env.str("DICOMSYS_AE_TITLE", default="DICOMSYS")
 DICOM_ADDRESS = env.str("DICOMSYS_DICOM_ADDRESS", default="127.0.0.1")

@@ -114,6 +114,14 @@ def file_store(tmp_path, settings) -> Path:
     return settings.DATA_DIR
 
 
+@pytest.fixture(autouse=True)
+def no_rules_of_another_test() -> None:
+    """Coercion rules are remembered for seconds."""
+    from apps.archive.rulebook import forget_rules
+
+    forget_rules()
+
+
 @pytest.fixture
 def volume(db, file_store):
     """The first volume of the file store."""

@@ -8,9 +8,11 @@ from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
+from apps.archive import complete
 from apps.core.models import Outbox
 from apps.core.queue import (
     CLEAR_SESSIONS,
+    COMPLETE_STUDIES,
     FOLD_JOURNAL,
     PRUNE_OUTBOX,
     PRUNE_TRAFFIC,
@@ -46,6 +48,12 @@ def sweep_spool() -> None:
     waiting = dict.fromkeys([*abandoned, *spool.closed_batches(older_than_s=SWEEP_AGE_S)])
     for name in list(waiting)[:SWEEP_BATCHES]:  # each takes others with it: no need to fill the queue
         current_app.send_task(STORE_BATCH, args=[name])
+
+
+@shared_task(name=COMPLETE_STUDIES)
+def complete_studies() -> None:
+    """Mark studies complete that have what was expected, or for which no image came any more."""
+    complete.complete_studies()
 
 
 @shared_task(name=PRUNE_OUTBOX)

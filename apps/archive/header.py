@@ -36,6 +36,10 @@ _WANTED = frozenset(
         *(_BODY_PART, _STUDY, _SERIES, _STUDY_ID, _SERIES_NUMBER, _INSTANCE_NUMBER, _FRAMES, _ROWS, _COLUMNS),
     )
 )
+_TEXTS = (
+    *(_NAME, _PATIENT_ID, _ISSUER, _REFERRING, _STUDY_DESCRIPTION, _SERIES_DESCRIPTION, _INSTITUTION),
+    *(_STUDY_ID, _ACCESSION),
+)  # whose characters Specific Character Set tells (PS3.5 6.1.2.3), of those that are wanted
 _UIDS = {
     _SOP_CLASS: "SOP Class UID",
     _SOP_INSTANCE: "SOP Instance UID",
@@ -92,6 +96,9 @@ class Header:
     dataset_sha256: bytes
     file_sha256: bytes
     size_bytes: int
+    is_unlabelled: bool = False  # there is text beyond ASCII, and no Specific Character Set that tells how to read it
+    sent_as: tuple[str, str] | None = None  # issuer and Patient ID of the data set, where rules changed them
+    coerced_by: tuple[tuple[str, int], ...] = ()  # what rules changed, and the key of each (`coercion.py`)
 
 
 def read_header(path: Path) -> Header:
@@ -104,6 +111,18 @@ def read_header(path: Path) -> Header:
     Raises UnreadableError (NotDicomError, MediaDirectoryError) for whatever the bytes may be, OSError when the file
     cannot be read.
     """
+    return _read(path)
+
+
+def peek_header(path: Path, character_set: str = "") -> Header:
+    """The header without its digests and size, so that a long file is not read to its end.
+
+    Texts are read by the Specific Character Set `character_set` where the data set names none. Raises as `read_header`.
+    """
+    return _read(path, character_set.encode(), is_whole=False)
+
+
+def _read(path: Path, character_set: bytes = b"", *, is_whole: bool = True) -> Header:
     with path.open("rb", buffering=0) as file:
         source = Source(file)
         meta, offset = read_meta(source)
@@ -112,7 +131,7 @@ def read_header(path: Path) -> Header:
         source.begin_dataset(offset)
         encoding = _encoding(meta, source.window[offset : offset + 6])
         elements = _read_wanted(source, offset, encoding, meta)
-        return _header(elements, meta, encoding, offset, source)
+        return _header(elements, meta, encoding, offset, source if is_whole else None, character_set)
 
 
 def read_encoding(path: Path) -> tuple[Encoding, int]:
@@ -134,9 +153,12 @@ def _read_wanted(source: Source, offset: int, encoding: Encoding, meta: Values) 
     return found | {tag: value for tag, value in known.items() if not found.get(tag)}
 
 
-def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source: Source) -> Header:
+def _header(
+    found: Values, meta: Values, encoding: Encoding, offset: int, source: Source | None, character_set: bytes
+) -> Header:
     uids = _needed_uids(found)
-    charset = _charset_of(found.get(_CHARSET, b""))
+    label = found.get(_CHARSET, b"").strip(b" \0")
+    charset = _charset_of(label or character_set)
 
     def text(tag: int, width: int) -> str:
         return _text(found.get(tag), charset)[:width]
@@ -144,15 +166,15 @@ def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source
     def name(tag: int) -> str:
         return _text(found.get(tag), charset, PERSON_NAME_DELIMITERS).rstrip("=")[:400]
 
-    dataset_sha256, file_sha256 = source.digests()
+    dataset_sha256, file_sha256 = source.digests() if source else (b"", b"")
     return Header(
         sop_instance_uid=uids[_SOP_INSTANCE],
         sop_class_uid=uids[_SOP_CLASS],
         transfer_syntax_uid=encoding.transfer_syntax_uid,
         study_instance_uid=uids[_STUDY],
         series_instance_uid=uids[_SERIES],
-        patient_id=_identity(_text(found.get(_PATIENT_ID), charset)),
-        issuer=_identity(_text(found.get(_ISSUER), charset)),
+        patient_id=fit_identity(_text(found.get(_PATIENT_ID), charset)),
+        issuer=fit_identity(_text(found.get(_ISSUER), charset)),
         patient_name=name(_NAME),
         birth_date=_date(found.get(_BIRTH_DATE)),
         sex=text(_SEX, 16),
@@ -175,7 +197,8 @@ def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source
         dataset_offset=offset,
         dataset_sha256=dataset_sha256,
         file_sha256=file_sha256,
-        size_bytes=source.size,
+        size_bytes=source.size if source else 0,
+        is_unlabelled=not label and not all(found.get(tag, b"").isascii() for tag in _TEXTS),
     )
 
 
@@ -207,7 +230,7 @@ def _clean(text: str) -> str:
     return text if text.isprintable() else _CONTROLS.sub("", text).strip()
 
 
-def _identity(text: str) -> str:
+def fit_identity(text: str) -> str:
     """What tells patients apart is never just cut: two long identifiers must not become one."""
     return text if len(text) <= 64 else f"{text[:47]}~{sha256(text.encode()).hexdigest()[:16]}"
 

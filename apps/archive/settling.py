@@ -9,7 +9,9 @@ from apps.archive.compare import same_content
 from apps.archive.header import Header, UnreadableError, read_header
 from apps.archive.holding import Ingested, Item, Outcome, file_digest, hold_item, hold_unreadable
 from apps.archive.models import Conflict, Instance
+from apps.archive.rulebook import current_rules
 from apps.archive.upsert import (
+    KnownStudy,
     home_key,
     insert_instances,
     known_series,
@@ -40,9 +42,10 @@ def store_files(paths: Iterable[Path]) -> list[Ingested]:
     """Store every file, or say why not; one result a file. Raises OSError, NoVolumeError and database errors."""
     results: list[Ingested] = []
     waiting: list[Item] = []
+    rules = current_rules()
     for path in paths:
         try:
-            waiting.append(Item(path, read_header(path)))
+            waiting.append(Item(path, rules.coerced(path, read_header(path))))
         except UnreadableError as error:
             results.append(hold_unreadable(path, str(error)))
     settled, waiting = _store_into_known(waiting)
@@ -162,7 +165,7 @@ def _store_new(items: list[Item]) -> Settled:
     fits = _hold_others(settled, fits, lambda h: _is_of_its_series(h, homes), Conflict.Kind.SERIES, _OTHER_STUDY)
     fits, again = _split_by_patient(fits)
     patients = resolve_patients(item.header for item in fits if item.header.study_instance_uid not in known)
-    patients |= {uid: pk for uid, (_, _, pk) in known.items()}
+    patients |= {uid: study.patient_pk for uid, study in known.items()}
     studies = upsert_studies((item.header for item in fits), patients)
     # Another worker has just made the study for another patient: to be judged against that
     again += [item for item in fits if studies[_study(item)][1] != patients[_study(item)]]
@@ -195,10 +198,17 @@ def _study(item: Item) -> str:
     return item.header.study_instance_uid
 
 
-def _is_of_its_study(header: Header, known: dict[str, tuple[str, str, int]]) -> bool:
-    """Within one study the Patient ID decides: another spelling of the name is a correction, not another person."""
-    issuer, patient_id, _ = known.get(header.study_instance_uid, (*patient_key(header)[:2], 0))
-    return patient_key(header)[:2] == (issuer, patient_id)
+def _is_of_its_study(header: Header, known: dict[str, KnownStudy]) -> bool:
+    """Within one study the Patient ID decides: another spelling of the name is a correction, not another person.
+
+    By the coercion rules of today, or by those that the study came by: a new rule, a changed and a withdrawn one split
+    no study.
+    """
+    study = known.get(header.study_instance_uid)
+    if study is None or patient_key(header)[:2] == study[:2]:
+        return True
+    rules = current_rules(needed=study.coerced_by.values())
+    return bool(header.patient_id) and rules.identity_by(header, study.coerced_by) == study[:2]
 
 
 def _is_in_its_study(header: Header, series: dict[str, tuple[int, int]], studies: dict[str, tuple[int, int]]) -> bool:

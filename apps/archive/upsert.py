@@ -4,16 +4,21 @@ Every statement takes its rows sorted by key and leaves existing rows as they ar
 same study wait for each other and never deadlock.
 """
 
+import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.db import connection
+from django.db import connection, transaction
 
 from apps.archive.header import Header
 from apps.archive.names import search_key
+
+logger = logging.getLogger(__name__)
 
 _NOT_BY_ITSELF = 1 << 62  # uses of a statement before psycopg prepares it without being asked
 
@@ -46,6 +51,15 @@ def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+class KnownStudy(NamedTuple):
+    """A stored study: whose it is, and the coercion rules that made it so."""
+
+    issuer: str
+    patient_id: str
+    patient_pk: int
+    coerced_by: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class KnownPatient:
     """What tells one person from another."""
@@ -75,14 +89,14 @@ def known_uids(sop_uids: Iterable[str]) -> set[str]:
     return {uid for (uid,) in rows}
 
 
-def known_studies(study_uids: Iterable[str]) -> dict[str, tuple[str, str, int]]:
-    """Study Instance UID → (issuer, Patient ID, the patient's primary key) of those that are stored."""
+def known_studies(study_uids: Iterable[str]) -> dict[str, KnownStudy]:
+    """Study Instance UID → what is known of those that are stored."""
     rows = fetch(
-        "SELECT s.study_instance_uid, p.issuer, p.patient_id, p.id FROM archive_study s"
+        "SELECT s.study_instance_uid, p.issuer, p.patient_id, p.id, s.coerced_by FROM archive_study s"
         " JOIN archive_patient p ON p.id = s.patient_id WHERE s.study_instance_uid = ANY(%s::text[])",
         [sorted(set(study_uids))],
     )
-    return {uid: (issuer, patient_id, pk) for uid, issuer, patient_id, pk in rows}
+    return {uid: KnownStudy(issuer, known_id, pk, json.loads(by)) for uid, issuer, known_id, pk, by in rows}
 
 
 def known_series(series_uids: Iterable[str]) -> dict[str, str]:
@@ -148,8 +162,8 @@ def upsert_studies(headers: Iterable[Header], patients: dict[str, int]) -> dict[
     ordered = [first[uid] for uid in uids]
     _insert(
         "archive_study (study_instance_uid, patient_id, study_date, study_time, study_id, accession_number,"
-        " description, referring_physician, institution)",
-        "text bigint date time text text text text text",
+        " description, referring_physician, institution, coerced_by)",
+        "text bigint date time text text text text text jsonb",
         [
             uids,
             [patients[header.study_instance_uid] for header in ordered],
@@ -160,6 +174,7 @@ def upsert_studies(headers: Iterable[Header], patients: dict[str, int]) -> dict[
             [header.study_description for header in ordered],
             [header.referring_physician for header in ordered],
             [header.institution for header in ordered],
+            [json.dumps(dict(header.coerced_by)) for header in ordered],
         ],
         order="1",
         conflict="(study_instance_uid)",
@@ -258,19 +273,29 @@ WITH incoming AS (
 ), counted_studies AS (
     UPDATE archive_study AS s
     SET instance_count = s.instance_count + c.instances, size_bytes = s.size_bytes + c.bytes,
-        series_count = s.series_count + c.series, updated_at = now()
+        series_count = s.series_count + c.series, updated_at = now(),
+        status = CASE WHEN s.instance_count < s.expected_instance_count
+            AND s.instance_count + c.instances >= s.expected_instance_count THEN 'complete' ELSE 'receiving' END,
+        completed_at = CASE WHEN s.instance_count < s.expected_instance_count
+            AND s.instance_count + c.instances >= s.expected_instance_count THEN now() END,
+        reopened_at = CASE WHEN s.status = 'complete' THEN now() ELSE s.reopened_at END,
+        reopened_count = s.reopened_count + (s.status = 'complete')::int
     FROM (SELECT study_id, sum(instances) AS instances, sum(bytes) AS bytes, sum(is_first) AS series
           FROM counted_series GROUP BY study_id) AS c
     WHERE s.id = c.study_id
+    RETURNING s.study_instance_uid, s.completed_at, s.reopened_at
 )
-SELECT sop_instance_uid FROM inserted
+SELECT 'stored', sop_instance_uid FROM inserted
+UNION ALL SELECT 'reopened', study_instance_uid FROM counted_studies WHERE reopened_at = now()
+UNION ALL SELECT 'complete', study_instance_uid FROM counted_studies WHERE completed_at = now()
 """
 
 
 def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int]], volume_id: int) -> set[str]:
     """Insert new instances and add to the counters what was really inserted; returns the SOP Instance UIDs of those.
 
-    The caller holds the studies' rows (`lock_studies`), because the counters of several are changed at once.
+    With the counters changes whether a study is still arriving (`complete.py`). The caller holds the studies' rows
+    (`lock_studies`), because the counters of several are changed at once.
     """
     ordered = sorted(headers, key=attrgetter("sop_instance_uid"))
     if not ordered:
@@ -288,7 +313,15 @@ def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int
         _digests(header.dataset_sha256 for header in ordered),
         _numbers(header.size_bytes for header in ordered),
     ]
-    return {uid for (uid,) in fetch(_INSERT_INSTANCES, [*columns, volume_id])}
+    found = fetch(_INSERT_INSTANCES, [*columns, volume_id])
+    log_status((uid, what) for what, uid in found if what != "stored")
+    return {uid for what, uid in found if what == "stored"}
+
+
+def log_status(changes: Iterable[tuple[str, str]]) -> None:
+    """One line for each (Study Instance UID, what became of the study), once it is committed."""
+    for uid, status in changes:
+        transaction.on_commit(partial(logger.info, "study %s: %s", uid, status))
 
 
 # Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's own dumper of lists takes five times as long

@@ -56,6 +56,7 @@ class RemoteNodeAdmin(admin.ModelAdmin):
             {"fields": ("check_address", "sender_addresses", "connects_from", "max_associations", "requires_tls")},
         ),
         ("User identity", {"fields": ("identity_username", "identity_password")}),
+        ("What it sends", {"fields": ("study_quiet_s",)}),
         ("Last C-ECHO", {"fields": ("last_echo_at", "last_echo_result")}),
     )
 

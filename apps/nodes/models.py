@@ -117,6 +117,13 @@ class RemoteNode(models.Model):
         default=CharacterSet.UNICODE,
         help_text="How queries write letters outside ASCII: Unicode, unless that system cannot.",
     )
+    study_quiet_s = models.PositiveIntegerField(
+        "quiet time of a study (s)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(5), MaxValueValidator(86400)],
+        help_text="A study from it is complete when no image came for so many seconds. Empty: as for everybody.",
+    )
     is_active = models.BooleanField(default=True)
     check_address = models.BooleanField(
         "check its address",
