@@ -163,8 +163,8 @@ def test_a_series_moved_to_another_study_meanwhile_is_judged_as_it_is_now(volume
         with administrator() as session:
             session.execute("SELECT id FROM archive_study ORDER BY id FOR NO KEY UPDATE")
             session.execute(
-                "UPDATE archive_series SET study_id = (SELECT id FROM archive_study WHERE id <> %s) WHERE study_id = %s",
-                [study.pk, study.pk],
+                "UPDATE archive_series SET study_id = %s WHERE study_id = %s",
+                [Study.objects.exclude(pk=study.pk).get().pk, study.pk],
             )
             running = pool.submit(stored_by_another_thread, spooled(part10(second)))
             wait_until_it_waits(running)
