@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from pydicom.uid import generate_uid
 
-from apps.archive import rulebook
-from apps.archive.coercion import ADD, CHARACTER_SETS, REPLACE, Rule, coerce, identity_by
+from apps.archive import rulebook, settling
+from apps.archive.coercion import ADD, CHARACTER_SETS, REPLACE, Rule, coerce, coerce_by
 from apps.archive.header import peek_header, read_header
 from apps.archive.ingest import store_batch
 from apps.archive.models import CoercionRule, Conflict, Instance, Patient, Study
@@ -94,12 +94,13 @@ def test_whatever_the_rules_applied_again_they_change_nothing_more(header):
 def test_the_rules_that_a_study_came_by_give_its_identity_back(header):
     rules = {1: Rule(1, "SENDER", ADD, "HOSP"), 2: Rule(2, "OTHER", patient_id_prefix="X-")}
     absent = replace(header, issuer="")
-    assert identity_by(absent, {}, rules) == ("", "P1")
-    assert identity_by(absent, {"issuer": 1}, rules) == ("HOSP", "P1")
-    assert identity_by(absent, {"issuer": 1, "patient_id": 2}, rules) == ("HOSP", "P1")  # 2 is not for this sender
-    assert identity_by(absent, {"issuer": 9}, rules) == ("", "P1")
+    assert coerce_by(absent, {}, rules) is absent
+    assert identity(coerce_by(absent, {"issuer": 1}, rules)) == ("HOSP", "P1")
+    assert identity(coerce_by(absent, {"issuer": 1, "patient_id": 2}, rules)) == ("HOSP", "P1")  # 2 is for another
+    assert identity(coerce_by(absent, {"issuer": 9}, rules)) == ("", "P1")
     changed = coerce(absent, [Rule(3, "", REPLACE, "NEW", "N-")])
-    assert identity_by(changed, {"issuer": 1}, rules) == ("HOSP", "P1")
+    assert identity(coerce_by(changed, {"issuer": 1}, rules)) == ("HOSP", "P1")
+    assert identity(coerce_by(changed, {}, rules)) == ("", "P1")
 
 
 def unlabelled(name: str, encoding: str, **changes):
@@ -329,6 +330,22 @@ def test_one_batch_of_old_and_new_identities_of_one_study(store):
     for calling in ("SENDER", "OTHER", "SENDER"):
         batch.write((part10(image_of(uid), calling),))
     assert [result.outcome.value for result in store_batch(batch.close())] == ["stored"] * 3
+
+
+@pytest.mark.django_db
+def test_a_worker_that_works_by_the_old_rules_makes_the_study_first(store, monkeypatch):
+    add_issuer()
+    uid, upsert = generate_uid(), settling.upsert_studies
+
+    def beaten(headers, patients):
+        if not Study.objects.filter(study_instance_uid=uid).exists():
+            Study.objects.create(study_instance_uid=uid, patient=Patient.objects.create(patient_id="P1"))
+        return upsert(headers, patients)
+
+    monkeypatch.setattr(settling, "upsert_studies", beaten)
+    assert store(image_of(uid)) == ["stored"]
+    assert of_study(Study.objects.get()) == ("", "P1")
+    assert Study.objects.get().instance_count == 1
 
 
 # --- How long they are remembered
