@@ -13,6 +13,7 @@ from apps.archive.coercion import ADD, CHARACTER_SETS, REPLACE, Rule, coerce, co
 from apps.archive.header import peek_header, read_header
 from apps.archive.ingest import store_batch
 from apps.archive.models import CoercionRule, Conflict, Instance, Patient, Study
+from apps.archive.queries import coercion_rules
 from apps.archive.rulebook import current_rules, forget_rules, replace_rule
 from apps.storage.spool import Spool
 from tests.dicom import ct_dataset, part10, write_part10
@@ -369,3 +370,13 @@ def test_rules_are_in_order_and_only_those_in_use():
     for name, position, is_active in (("c", 2, True), ("a", 1, True), ("off", 0, False), ("b", 1, True)):
         CoercionRule.objects.create(name=name, position=position, is_active=is_active, patient_id_prefix=name)
     assert [rule.patient_id_prefix for rule in current_rules().rules] == ["a", "b", "c"]
+
+
+@pytest.mark.django_db
+def test_who_changed_what_is_said_once_a_rule(store):
+    issuer = add_issuer(name="Issuer", patient_id_prefix="K-")
+    texts = make_rule(name="Texts", character_set=LATIN_2)
+    store(unlabelled("Žižka", "iso8859_2", **NO_ISSUER))
+    assert coercion_rules(Study.objects.get()) == [
+        ("issuer and prefix of the Patient ID", issuer), ("character set", texts),
+    ]  # fmt: skip
