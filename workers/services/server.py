@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, Association, _config, evt
 from pynetdicom.transport import AssociationServer
 
 from apps.core.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -123,14 +123,23 @@ class Services:
 
     def _end_associations(self) -> None:
         for association in self._ae.active_associations:
-            association.abort(block=False)
+            if association.is_established:
+                association.abort(block=False)
+            else:
+                _hang_up(association)
         deadline = time.monotonic() + END_PATIENCE_S
         while self._ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.02)
         for association in self._ae.active_associations:  # a peer that takes nothing: its thread waits to send
-            wrapper: Any = association.dul.socket
-            if wrapper is not None:
-                wrapper.close()
+            _hang_up(association)
+
+
+def _hang_up(association: Association) -> None:
+    """End a connection without a word, also one whose thread waits for its A-ASSOCIATE-RQ."""
+    wrapper: Any = association.dul.socket
+    if wrapper is not None:
+        wrapper.close()
+    association.dul.to_user_queue.put(None)  # as if that time-out were over
 
 
 def _make_ae() -> AE:
