@@ -3,8 +3,8 @@
 import pytest
 from django.db import connection
 
-from apps.nodes.models import RemoteNode
-from apps.nodes.rights import EVERYTHING, NOTHING, CallerRights, Rights, plain_address
+from apps.nodes.models import CalledTitle, RemoteNode
+from apps.nodes.rights import EVERYTHING, NOTHING, CallerRights, Rights
 from tests.peers import wait_until
 
 SENDER, SEARCHER = Rights(is_known=True, may_send=True), Rights(is_known=True, may_query=True)
@@ -15,8 +15,9 @@ def strict(settings) -> None:
     settings.DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS = False
 
 
-def node(name="one", ae_title="CT", host="192.0.2.7", **columns) -> RemoteNode:
-    return RemoteNode.objects.create(name=name, ae_title=ae_title, host=host, port=104, **columns)
+def node(name="one", ae_title="CT", address="192.0.2.7", **columns) -> RemoteNode:
+    values = {"name": name, "ae_title": ae_title, "host": f"{name}.invalid", "sender_addresses": address, **columns}
+    return RemoteNode.objects.create(**values)
 
 
 def rights_of(*callers: tuple[str, str]) -> list[Rights]:
@@ -33,9 +34,9 @@ def test_a_caller_is_title_and_address_together(strict):
 
 @pytest.mark.django_db
 def test_nodes_of_one_title_are_told_apart_by_their_addresses(strict):
-    node("one", host="192.0.2.7")
-    node("two", host="192.0.2.8", may_send=False, may_query=True)
-    node("three", host="2001:DB8::7")
+    node("one", address="192.0.2.7")
+    node("two", address="192.0.2.8", may_send=False, may_query=True)
+    node("three", address="2001:DB8::7")
     found = rights_of(("CT", "192.0.2.7"), ("CT", "192.0.2.8"), ("CT", "2001:db8:0::7"))
     assert found == [SENDER, SEARCHER, SENDER]
 
@@ -43,7 +44,7 @@ def test_nodes_of_one_title_are_told_apart_by_their_addresses(strict):
 @pytest.mark.django_db
 def test_two_nodes_of_one_title_and_address_may_what_either_may(strict):
     node("one")
-    RemoteNode.objects.create(name="two", ae_title="CT", host="192.0.2.7", port=105, may_send=False, may_query=True)
+    node("two", may_send=False, may_query=True)
     assert rights_of(("CT", "192.0.2.7")) == [EVERYTHING]
 
 
@@ -54,13 +55,36 @@ def test_an_inactive_node_may_nothing(strict):
 
 
 @pytest.mark.django_db
-def test_host_names_are_looked_up_and_unknown_ones_cost_only_themselves(strict):
-    node("one", host="localhost", ae_title="HERE")
-    node("two", host="does-not-exist.invalid", ae_title="LOST")
-    assert rights_of(("HERE", "127.0.0.1"), ("HERE", "::ffff:127.0.0.1"), ("LOST", "127.0.0.1")) == [
-        SENDER,
-        SENDER,
-        NOTHING,
+def test_networks_and_looked_up_host_names_are_places_too(strict):
+    node("one", ae_title="NET", address="192.0.2.0/24, 198.51.100.7")
+    node(
+        "two",
+        ae_title="HOST",
+        address="",
+        host="ct.invalid",
+        resolved_host="ct.invalid",
+        resolved_addresses="192.0.2.9",
+    )
+    node(
+        "three", ae_title="MOVED", address="", host="new.invalid", resolved_host="old.invalid", resolved_addresses="::2"
+    )
+    node("four", ae_title="DHCP", address="", check_address=False)
+    found = rights_of(("NET", "192.0.2.200"), ("NET", "198.51.100.7"), ("NET", "198.51.100.8"), ("HOST", "192.0.2.9"))
+    assert found == [SENDER, SENDER, NOTHING, SENDER]
+    assert rights_of(("MOVED", "::2"), ("DHCP", "203.0.113.1"), ("DHCP", "nonsense")) == [NOTHING, SENDER, NOTHING]
+    assert rights_of(("NET ", "::ffff:192.0.2.7")) == [SENDER]
+
+
+@pytest.mark.django_db
+def test_we_answer_to_our_own_and_to_further_titles(settings):
+    CalledTitle.objects.create(ae_title="OLDPACS")
+    rights = CallerRights()
+    rights.read()
+    assert [rights.answers_to(title) for title in (settings.AE_TITLE, "OLDPACS ", "oldpacs", "")] == [
+        True,
+        True,
+        False,
+        False,
     ]
 
 
@@ -96,8 +120,3 @@ def test_the_table_is_read_again_by_itself(strict, monkeypatch):
         wait_until(lambda: rights.of("CT", "192.0.2.7") == NOTHING)
     finally:
         rights.stop()
-
-
-def test_an_ipv4_address_is_compared_as_one():
-    assert plain_address("::ffff:192.0.2.7") == "192.0.2.7"
-    assert plain_address("2001:DB8:0::7") == "2001:db8::7"

@@ -311,8 +311,8 @@ def strict(settings, rights):
     settings.DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS = False
 
     def allow(**columns):
-        values = {"name": columns.get("ae_title", "SEARCHER"), "ae_title": "SEARCHER", "host": "localhost", **columns}
-        RemoteNode.objects.create(**{"may_send": False, **values})
+        values = {"name": "searcher", "ae_title": "SEARCHER", "sender_addresses": "127.0.0.1", "may_send": False}
+        RemoteNode.objects.create(**{**values, **columns})
         rights.read()
 
     return allow
@@ -325,7 +325,7 @@ def test_an_unknown_caller_is_rejected(strict, front):
 
 
 def test_a_known_title_from_another_address_is_rejected(strict, front):
-    strict(may_query=True, host="192.0.2.7")
+    strict(may_query=True, sender_addresses="192.0.2.7")
     assert associate(front.port).is_rejected
 
 
@@ -354,7 +354,7 @@ def test_a_right_that_is_taken_away_ends_the_answers_of_an_open_association(stri
 
 
 def test_the_address_is_the_one_of_the_message(strict, services, tcp_peer):
-    strict(may_query=True, host="192.0.2.7")
+    strict(may_query=True, sender_addresses="192.0.2.7")
     peer = tcp_peer(lambda client: hand_over(client, "192.0.2.7", 5678, False, "SEARCHER"))
     assert found(peer.port) == []
 

@@ -73,11 +73,14 @@ class Storer:
 
     def _write(self, event: evt.Event) -> None:
         request: Any = event.request
-        check_identity(request, event.context.transfer_syntax)
-        head = part10_head(
+        names = (
             str(request.AffectedSOPClassUID or ""),
             str(request.AffectedSOPInstanceUID or ""),
             str(event.context.transfer_syntax),
+        )
+        check_identity(*names, request.DataSet.getbuffer())
+        head = part10_head(
+            *names,
             event.assoc.requestor.ae_title,
             settings.AE_TITLE,
         )

@@ -8,7 +8,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from pydicom.uid import UID
 
-from apps.archive.models import Instance, Study
+from apps.archive.models import Instance
 from apps.archive.names import format_person_name
 
 register = template.Library()
@@ -64,7 +64,6 @@ def icon(name: str, css_class: str = "") -> SafeString:
 
 
 _SEXES = {"M": "male", "F": "female", "O": "other"}
-RECEIVING_S = 20
 
 
 @register.filter
@@ -105,12 +104,6 @@ def ago_words(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min ago"
     return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} d ago"
-
-
-@register.filter
-def is_receiving(study: Study) -> bool:
-    """Whether an image arrived so lately that more are likely."""
-    return (timezone.now() - study.updated_at).total_seconds() < RECEIVING_S
 
 
 @register.filter
