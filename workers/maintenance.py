@@ -7,8 +7,9 @@ from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
+from apps.archive import text_repair
 from apps.core.models import Outbox
-from apps.core.queue import CLEAR_SESSIONS, PRUNE_OUTBOX, SEND_DUE_WORK, STORE_BATCH, SWEEP_SPOOL
+from apps.core.queue import CLEAR_SESSIONS, PRUNE_OUTBOX, REPAIR_TEXTS, SEND_DUE_WORK, STORE_BATCH, SWEEP_SPOOL
 from apps.printing.services import enqueue_due_work as enqueue_due_prints
 from apps.storage.spool import Spool
 from apps.transfer.services import enqueue_due_work as enqueue_due_retrieves
@@ -23,6 +24,7 @@ def send_due_work() -> None:
     """Ask again for what waits for its next attempt or was left by a worker that died."""
     enqueue_due_prints()
     enqueue_due_retrieves()
+    text_repair.enqueue_due_repairs()
 
 
 @shared_task(name=SWEEP_SPOOL)
@@ -45,3 +47,9 @@ def prune_outbox() -> None:
 def clear_sessions() -> None:
     """Remove expired sessions: they hold the last search, which may be a name."""
     SessionStore.clear_expired()
+
+
+@shared_task(name=REPAIR_TEXTS)
+def repair_texts() -> None:
+    """Read the texts of studies in the character set that people chose. Delivered twice, the second finds the rest."""
+    text_repair.repair_texts()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from apps.archive.compare import same_content
+from apps.archive.doubts import apply_decisions, note_doubts
 from apps.archive.header import Header, UnreadableError, read_header
 from apps.archive.holding import Ingested, Item, Outcome, file_digest, hold_item, hold_unreadable
 from apps.archive.models import Conflict, Instance
@@ -113,6 +114,7 @@ def _store_new(items: list[Item]) -> Settled:
         return [], []
     settled: list[Ingested] = []
     known = known_studies(item.header.study_instance_uid for item in items)
+    items = apply_decisions(items, known)
     fits = _hold_others(settled, items, lambda h: _is_of_its_study(h, known), Conflict.Kind.STUDY, _OTHER_PATIENT)
     homes = known_series(item.header.series_instance_uid for item in fits)
     fits = _hold_others(settled, fits, lambda h: _is_of_its_series(h, homes), Conflict.Kind.SERIES, _OTHER_STUDY)
@@ -188,6 +190,7 @@ def _store_instances(items: list[Item], series: dict[str, tuple[int, int]]) -> S
     for folder in sorted({_target(volume, item.header).parent for item, _ in adopted}):
         sync_folder(folder)
     inserted = insert_instances([item.header for item, _ in adopted], series, volume.pk)
+    note_doubts((item.header for item, _ in adopted if item.header.sop_instance_uid in inserted), series)
     beaten = [(item, found) for item, found in adopted if item.header.sop_instance_uid not in inserted]
     _unlink_strays(volume, [item for item, found in beaten if found is Adopted.NEW])
     settled += [Ingested(item.path, Outcome.STORED) for item, _ in adopted if item.header.sop_instance_uid in inserted]

@@ -12,6 +12,7 @@ SEND_DUE_WORK = "maintenance.send_due_work"
 SWEEP_SPOOL = "maintenance.sweep_spool"
 PRUNE_OUTBOX = "maintenance.prune_outbox"
 CLEAR_SESSIONS = "maintenance.clear_sessions"
+REPAIR_TEXTS = "maintenance.repair_texts"
 
 
 def enqueue(task_name: str, *keys: int | str) -> None:
