@@ -218,7 +218,7 @@ def _files_of(doubts: Iterable[DoubtfulText]) -> dict[int, FileTexts]:
 
 def _first_of_each_series(studies: Iterable[int]) -> Iterable[Instance]:
     """Study by study, the first stored instance of each of its series."""
-    firsts = Instance.objects.filter(series__study__in=list(studies)).order_by("series", "pk").distinct("series")
+    firsts = Instance.objects.filter(series__study__in=list(studies)).order_by("series_id", "pk").distinct("series_id")
     by_study: defaultdict[int, list[Instance]] = defaultdict(list)
     for instance in firsts.select_related("series__study", "volume"):
         by_study[instance.series.study_id].append(instance)
