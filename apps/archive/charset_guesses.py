@@ -126,7 +126,7 @@ def _reasons(marks: _Marks, count: int) -> Iterator[str]:
     if marks.letters < 0.95:
         yield "has signs that names do not have"
     if marks.scripts < 0.95:
-        yield "mixes alphabets in one word"
+        yield "words mix alphabets or have accents only"
     if marks.common >= 0.6:
         yield "common in names"
     elif marks.common < 0.3:
@@ -147,11 +147,13 @@ def _marks(label: str, texts: Sequence[RawText], readings: Sequence[tuple[str, b
         if is_possible and text.delimiters is PERSON_NAME_DELIMITERS
     ]
     encoding = OTHER_ENCODINGS.get(label) or charset_named(label).whole
+    scripts = _mean([float(_is_of_one_script(word)) for word in words])
+    common = _mean([_commonness(character, encoding) for character in foreign])
     return _Marks(
         possible=len(possible) / len(texts) if texts else 0,
         letters=_mean([float(is_usual(character)) for character in foreign]),
-        scripts=_mean([float(_is_of_one_script(word)) for word in words]),
-        common=_mean([_commonness(character, encoding) for character in foreign]) * _family_mark(families),
+        scripts=scripts,
+        common=common * scripts * _family_mark(families),
         capitals=_mean([float(_has_usual_capitals(word)) for word in words]),
     )
 

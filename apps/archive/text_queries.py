@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 State = DoubtfulText.State
 SAMPLE = 20  # studies that candidates are tried on
 EXAMPLES = 3
-CANDIDATES_MAX = 6
+CANDIDATES_MAX = 5
 GROUPS_MAX = 200
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,36 +53,38 @@ def ask_for_repair(user: User, doubts: QuerySet[DoubtfulText], label: str) -> in
     count = doubts.exclude(assumed=label, wanted=None).update(
         wanted=label, decided_by=user, decided_at=Now(), problem=""
     )
-    return _tell(user, count, label)
+    return _tell(count)
 
 
 @transaction.atomic
 def ask_for_undo(user: User, doubts: QuerySet[DoubtfulText]) -> int:
     """Let the decision before the last one hold again; where there was none, the study is to be decided once more."""
-    right = doubts.filter(state=State.RIGHT, wanted=None).update(
+    right = doubts.filter(state=State.RIGHT, wanted=None).select_for_update()
+    studies = dict(right.values_list("pk", "study_id"))
+    DoubtfulText.objects.filter(pk__in=studies).update(
         state=Case(When(assumed="", then=Value(State.OPEN)), default=Value(State.REPAIRED)),
         decided_by=user,
         decided_at=Now(),
     )
-    repaired = doubts.filter(state=State.REPAIRED, wanted=None).exclude(assumed="")
-    return right + _tell(user, repaired.update(wanted=F("previous"), decided_by=user, decided_at=Now()), "before")
+    _record("asked about again", list(studies.values()), user.pk)
+    repaired = doubts.filter(state=State.REPAIRED, wanted=None).exclude(assumed="").exclude(pk__in=studies)
+    return len(studies) + _tell(repaired.update(wanted=F("previous"), decided_by=user, decided_at=Now()))
 
 
+@transaction.atomic
 def mark_as_right(user: User, doubts: QuerySet[DoubtfulText]) -> int:
     """These texts are right as they are shown: nobody asks again, also not when more of the study arrives."""
-    count = (
-        doubts.filter(wanted=None)
-        .exclude(state=State.RIGHT)
-        .update(state=State.RIGHT, problem="", decided_by=user, decided_at=Now())
-    )
-    logger.info("user %s: texts of %s studies are right", user.pk, count)
-    return count
+    open_ones = doubts.filter(wanted=None).exclude(state=State.RIGHT).select_for_update()
+    studies = dict(open_ones.values_list("pk", "study_id"))
+    rows = DoubtfulText.objects.filter(pk__in=studies)
+    rows.update(state=State.RIGHT, problem="", decided_by=user, decided_at=Now())
+    _record("left as shown", list(studies.values()), user.pk)
+    return len(studies)
 
 
-def _tell(user: User, count: int, label: str) -> int:
+def _tell(count: int) -> int:
     if count:
         enqueue(REPAIR_TEXTS)
-        logger.info("user %s: texts of %s studies to be read as %s", user.pk, count, label)
     return count
 
 
@@ -125,16 +128,15 @@ def _repair_next() -> bool:
         doubt.assumed = wanted
         doubt.state = State.REPAIRED if wanted else State.OPEN
     doubt.save()
-    _record(doubt)
+    done = f"labelled {doubt.labelled!r} read as {doubt.assumed or 'labelled'}, {doubt.problem or 'complete'}"
+    _record(done, [doubt.study_id], doubt.decided_by_id)
     return True
 
 
-def _record(doubt: DoubtfulText) -> None:
-    """The one place where a repaired study is put on record: ids and labels only."""
-    logger.info(
-        "study %s by user %s: texts labelled %r read as %r, %s",
-        doubt.study_id, doubt.decided_by_id, doubt.labelled, doubt.assumed, doubt.problem or "complete",
-    )  # fmt: skip
+def _record(action: str, study_ids: Sequence[int], user_id: int | None) -> None:
+    """The one place where decisions and repairs go on record: ids and labels only."""
+    for study_id in study_ids:
+        logger.info("study %s by user %s: texts %s", study_id, user_id, action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,8 @@ def _correct_identity(patient: Patient, study: Study, readings: Readings, wanted
         return Problem.SHARED
     if not _rename(patient, *new):
         return Problem.TAKEN
-    DoubtfulText.objects.filter(study__in=others, problem=Problem.SHARED).update(problem="")
+    told = DoubtfulText.objects.filter(study__in=others, problem=Problem.SHARED).select_for_update(skip_locked=True)
+    DoubtfulText.objects.filter(pk__in=list(told.values_list("pk", flat=True))).update(problem="")
     return ""
 
 

@@ -1,9 +1,13 @@
 """Doubtful texts from their arrival to their repair and back."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pytest
 from django.db import connection
 from pydicom.uid import generate_uid
 
+from apps.archive import settling
 from apps.archive.models import Conflict, DoubtfulText, Instance, Patient, Series, Study
 from apps.archive.text_repair import ask_for_repair, ask_for_undo, enqueue_due_repairs, mark_as_right, repair_texts
 from apps.core.models import Outbox
@@ -279,7 +283,7 @@ def test_a_large_group_is_left_to_the_task(volume, caplog):
         maintenance.repair_texts()
     assert set(DoubtfulText.objects.values_list("state", "wanted")) == {("repaired", None)}
     assert "Иванов" not in caplog.text
-    assert caplog.text.count("read as 'Windows-1251', complete") == 3
+    assert caplog.text.count("labelled '' read as Windows-1251, complete") == 3
     maintenance.repair_texts()
 
 
@@ -295,3 +299,50 @@ def test_what_a_worker_left_is_asked_for_again(volume):
 def test_an_unknown_character_set_is_refused(volume):
     with pytest.raises(ValueError, match="no known character set"):
         ask_for_repair(make_user("technologist"), DoubtfulText.objects.all(), "KLINGON")
+
+
+# --- Side by side
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_study_that_is_just_being_stored_is_repaired_afterwards_with_what_came(volume, monkeypatch):
+    study = generate_uid()
+    store(mislabelled("cp1251", StudyInstanceUID=study))
+    ask_for_repair(make_user("technologist"), DoubtfulText.objects.all(), CYRILLIC)
+    has_inserted, may_commit = Event(), Event()
+
+    def wait_before_commit(headers, series):
+        has_inserted.set()
+        assert may_commit.wait(30)
+
+    monkeypatch.setattr(settling, "note_doubts", wait_before_commit)
+    with ThreadPoolExecutor(1) as pool:
+        later = mislabelled("cp1251", StudyInstanceUID=study, SeriesDescription="Сагиттальная")
+        storing = pool.submit(in_thread, lambda: store(later))
+        try:
+            assert has_inserted.wait(30)
+            assert repair_texts() == 0
+        finally:
+            may_commit.set()
+        assert storing.result(30) == ["stored"]
+    assert repair_texts() == 1
+    assert set(Series.objects.values_list("description", flat=True)) == {"Аксиальная", "Сагиттальная"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_share_the_studies_and_one_patient(volume):
+    for _ in range(6):
+        store(mislabelled("cp1251", PatientID="Карта7"))
+    ask_for_repair(make_user("technologist"), DoubtfulText.objects.all(), CYRILLIC)
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(in_thread, repair_texts) for _ in range(3)]
+        assert sum(one.result(60) for one in done) == 6
+    assert Patient.objects.get().patient_id == "Карта7"
+    assert set(DoubtfulText.objects.values_list("state", "problem")) == {("repaired", "")}
+
+
+def in_thread(work):
+    try:
+        return work()
+    finally:
+        connection.close()
