@@ -102,7 +102,7 @@ class _Marks:
 def guess_charsets(texts: Sequence[RawText], used_by_sender: Mapping[str, int] | None = None) -> list[Candidate]:
     """Candidates for the texts that are not plain ASCII, the likeliest first; of those that read alike, one.
 
-    used_by_sender counts the labels that other studies of the same sender were found to have.
+    used_by_sender counts the labels that other studies of the same sender have, rightly or as people chose.
     """
     used = used_by_sender or {}
     best: dict[tuple[str, ...], Candidate] = {}
@@ -134,7 +134,7 @@ def _reasons(marks: _Marks, count: int) -> Iterator[str]:
     if marks.capitals < 0.95:
         yield "capitals in odd places"
     if count:
-        yield f"chosen for {count} other {'study' if count == 1 else 'studies'} of this sender"
+        yield f"as in {count} other {'study' if count == 1 else 'studies'} of this sender"
 
 
 def _marks(label: str, texts: Sequence[RawText], readings: Sequence[tuple[str, bool]]) -> _Marks:

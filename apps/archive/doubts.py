@@ -60,7 +60,10 @@ def note_doubts(headers: Iterable[Header], series: Mapping[str, tuple[int, int]]
 
     A study that is noted already keeps what is known of it, and what people decided.
     """
-    first = {series[header.series_instance_uid][1]: header for header in headers if header.doubt and header.texts}
+    first: dict[int, Header] = {}
+    for header in headers:
+        if header.doubt:
+            first.setdefault(series[header.series_instance_uid][1], header)
     if not first:
         return
     studies = sorted(first)

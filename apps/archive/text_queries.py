@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from apps.archive.charset_doubts import RawText
 from apps.archive.charset_guesses import CANDIDATES, Candidate, guess_charsets
 from apps.archive.charsets import charset_named
 from apps.archive.header import UnreadableError, read_texts
-from apps.archive.models import DoubtfulText, Instance, Study
+from apps.archive.models import DoubtfulText, Instance, Series, Study
 from apps.archive.names import format_person_name
 from apps.archive.texts import FileTexts
 
@@ -27,6 +27,7 @@ SAMPLE = 20  # studies that candidates are tried on
 EXAMPLES = 3
 CANDIDATES_MAX = 5
 GROUPS_MAX = 200
+RECENT_SERIES = 10
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,32 @@ def preview_candidates(user: User, group: Group) -> list[Preview]:
 
 
 def used_by_sender(calling_ae_title: str) -> dict[str, int]:
-    """How often each character set was chosen for studies of this sender."""
+    """How often other studies of this sender are in each character set: as people chose, and as labelled lately."""
     chosen = DoubtfulText.objects.filter(calling_ae_title=calling_ae_title, state=State.REPAIRED)
-    rows = chosen.values_list("assumed").annotate(count=Count("pk"))
-    return {label: count for label, count in rows if label in CANDIDATES}
+    used = Counter(dict(chosen.values_list("assumed").annotate(count=Count("pk"))))
+    used.update(_rightly_labelled(calling_ae_title))
+    return {label: count for label, count in used.items() if label in CANDIDATES}
+
+
+def _rightly_labelled(calling_ae_title: str) -> Iterator[str]:
+    """The labels of its newest series that are not in doubt and that matter for their texts."""
+    newest = Series.objects.filter(calling_ae_title=calling_ae_title).exclude(
+        study__in=DoubtfulText.objects.values("study")
+    )
+    for series in newest.order_by("-study")[:RECENT_SERIES]:
+        instance = (
+            Instance.objects.filter(series=series).select_related("series__study", "volume").order_by("pk").first()
+        )
+        texts = _texts_of(instance) if instance else None
+        if texts and not texts.is_plain:
+            yield texts.shown_label
+
+
+def _texts_of(instance: Instance) -> FileTexts | None:
+    try:
+        return read_texts(instance.path)
+    except (OSError, UnreadableError):
+        return None
 
 
 def _foreign(files: Iterable[FileTexts]) -> list[RawText]:
@@ -206,13 +229,9 @@ def _files_of(doubts: Iterable[DoubtfulText]) -> dict[int, FileTexts]:
     found: dict[int, FileTexts] = {}
     for instance in _first_of_each_series(wanted):
         study = instance.series.study_id
-        if study not in found:
-            try:
-                texts = read_texts(instance.path)
-            except (OSError, UnreadableError):
-                continue
-            if texts.shown_label == wanted[study] and not texts.is_plain:
-                found[study] = texts
+        texts = _texts_of(instance) if study not in found else None
+        if texts and texts.shown_label == wanted[study] and not texts.is_plain:
+            found[study] = texts
     return found
 
 

@@ -61,7 +61,7 @@ def test_what_the_sender_uses_otherwise_decides_between_readings_that_are_alike(
     values = texts("latin-1", ("Müller^Jürgen",))
     best = guess_charsets(values, {"ISO_IR 148": 3})[0]
     assert best.label == "ISO_IR 148"
-    assert "chosen for 3 other studies of this sender" in best.reasons
+    assert "as in 3 other studies of this sender" in best.reasons
     assert best.score > guess_charsets(values)[0].score
 
 

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
@@ -23,7 +24,12 @@ from apps.archive.charsets import (
     read_text,
 )
 from apps.archive.header import UnreadableError, read_texts
+from apps.archive.ingest import store_batch
+from apps.archive.models import DoubtfulText
+from apps.archive.queries import StudyCriteria, find_studies
 from apps.archive.texts import NAMES, clean_text
+from apps.storage.spool import Spool
+from tests.factories import make_user
 
 DATA = os.environ.get("DICOMSYS_TEST_DATA")
 SINGLE_BYTE = {
@@ -193,6 +199,39 @@ def test_real_texts_read_as_pydicom_reads_them():
                     assert found.rstrip(" =") == clean_text(expected).rstrip(" ="), path
                     compared += 1
     assert compared > 500
+
+
+REAL_NAMES = {  # file → words that find it, how the name is shown
+    "chrArab.dcm": ("لنزار", "قباني, لنزار"),
+    "chrFren.dcm": ("jerome", "Buc, Jérôme"),
+    "chrFrenMulti.dcm": ("buc", "Buc, Jérôme"),
+    "chrGerm.dcm": ("rudiger", "Äneas, Rüdiger"),
+    "chrGreek.dcm": ("διονυσ", "Διονυσιος"),
+    "chrH31.dcm": ("やまだ", "Yamada, Tarou (山田 太郎, やまだ たろう)"),
+    "chrH32.dcm": ("太郎", "ﾔﾏﾀﾞ, ﾀﾛｳ (山田 太郎, やまだ たろう)"),
+    "chrHbrw.dcm": ("דבורה", "שרון, דבורה"),
+    "chrI2.dcm": ("길동", "Hong, Gildong (洪 吉洞, 홍 길동)"),
+    "chrJapMulti.dcm": ("たろう", "やまだ, たろう"),
+    "chrJapMultiExplicitIR6.dcm": ("やまだ", "やまだ, たろう"),
+    "chrKoreanMulti.dcm": ("김희중", "김희중"),
+    "chrRuss.dcm": ("люкc", "Люкceмбypг"),
+    "chrX1.dcm": ("小東", "Wang, XiaoDong (王 小東)"),
+    "chrX2.dcm": ("小东", "Wang, XiaoDong (王 小东)"),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(not DATA, reason="DICOMSYS_TEST_DATA is not set")
+@pytest.mark.parametrize("name", REAL_NAMES)
+def test_real_names_are_stored_shown_and_found(volume, name):
+    content = (Path(DATA) / "charsets" / "pydicom" / name).read_bytes()
+    batch = Spool(django_settings.SPOOL_DIR).open_batch()
+    batch.write((content,))
+    assert [result.outcome.value for result in store_batch(batch.close())] == ["stored"]
+    words, shown = REAL_NAMES[name]
+    found = find_studies(make_user("radiologist"), StudyCriteria(text=words)).rows
+    assert [row.study.patient.display_name for row in found] == [shown]
+    assert not DoubtfulText.objects.exists()
 
 
 # --- Round trips

@@ -12,7 +12,9 @@ from apps.archive.text_queries import list_groups, preview_candidates, used_by_s
 from apps.core.models import Outbox
 from apps.core.queue import REPAIR_TEXTS
 from tests.archive.test_text_repair import mislabelled, store
+from tests.dicom import ct_dataset
 from tests.factories import make_user
+from tests.factories import store as store_rightly
 
 pytestmark = pytest.mark.django_db
 
@@ -172,10 +174,25 @@ def test_the_study_page_leads_to_the_repair(client, person, volume):
     assert "may be wrong" not in text_of(client.get(address))
 
 
+def test_what_the_sender_labels_rightly_counts(volume, file_store):
+    store_rightly(ct_dataset(SpecificCharacterSet="ISO_IR 144", PatientName="Иванов"))
+    store_rightly(ct_dataset(SpecificCharacterSet="ISO_IR 144", PatientName="Plain"))
+    store(mislabelled("cp1251"))
+    assert used_by_sender("SENDER") == {"ISO_IR 144": 1}
+    assert used_by_sender("OTHER") == {}
+
+
+def test_a_text_that_reads_the_same_is_not_shown_twice(client, person, volume):
+    store(mislabelled("cp1251"))
+    decide(client, action="repair", everything="1")
+    assert "Reads the same" in group_page(client, charset="Windows-1251")
+    assert "Reads the same" not in group_page(client, charset="IBM-866")
+
+
 def test_what_was_chosen_before_counts_for_the_sender(person, volume, client):
     store(mislabelled("cp1251"))
     decide(client, action="repair", everything="1")
     assert used_by_sender("SENDER") == {"Windows-1251": 1}
     store(mislabelled("cp1251", PatientID="P2"))
     best = preview_candidates(person, list_groups(person)[0])[0]
-    assert "chosen for 1 other study of this sender" in best.candidate.reasons
+    assert "as in 1 other study of this sender" in best.candidate.reasons
