@@ -6,11 +6,13 @@ The file is read once, from front to back, and never as a whole. Nothing here im
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, time
 from pathlib import Path
+from typing import Any
 
 from apps.archive.charset_doubts import Doubt
+from apps.archive.charsets import assume_charset
 from apps.archive.elements import MediaDirectoryError, Source, UnreadableError, Values, read_elements, read_meta
 from apps.archive.encoding import Encoding, encoding_of
 from apps.archive.texts import TEXT_TAGS, FileTexts, clean_text
@@ -124,6 +126,21 @@ def read_texts(path: Path) -> FileTexts:
         source.begin_dataset(offset)
         encoding = _encoding(meta, source.window[offset : offset + 6])
         return FileTexts.of(_read_wanted(source, offset, encoding, meta), _CHARSET)
+
+
+def assume_default(header: Header, default: str) -> Header:
+    """The header with its texts in the character set `default`, where its file names none.
+
+    Where they fit it, they are no longer in doubt. `default` is of `charsets.charset_named`; raises ValueError for
+    others.
+    """
+    if header.doubt is not Doubt.MISSING or header.texts is None:
+        return header
+    texts, charset = header.texts, assume_charset(header.texts.label, default)
+    is_possible = all(text.read(charset)[1] for text in texts.foreign())
+    kept = (header.doubt, texts) if not is_possible else (None, None)
+    changes: dict[str, Any] = {**texts.read(charset), "doubt": kept[0], "texts": kept[1]}
+    return replace(header, **changes)
 
 
 def _encoding(meta: Values, first: bytes) -> Encoding:

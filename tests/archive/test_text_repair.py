@@ -8,6 +8,8 @@ from django.db import connection
 from pydicom.uid import generate_uid
 
 from apps.archive import settling
+from apps.archive.charset_doubts import Doubt
+from apps.archive.header import assume_default, read_header
 from apps.archive.models import Conflict, DoubtfulText, Instance, Patient, Series, Study
 from apps.archive.text_repair import ask_for_repair, ask_for_undo, enqueue_due_repairs, mark_as_right, repair_texts
 from apps.core.models import Outbox
@@ -106,6 +108,31 @@ def test_a_label_that_may_describe_somebody_is_not_kept(volume):
     at = content.index(b"\x10\0\x20\0LO")
     store(content[:at] + element((0x10, 0x10), b"PN", b"M\xfcller") + content[at:])
     assert DoubtfulText.objects.get().labelled == "DOE?J. 70?"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "label", "default", "name", "doubt"),
+    [
+        ("cp1251", "", "Windows-1251", "Иванов^Сергей", None),
+        ("cp1251", "", "ISO_IR 192", None, Doubt.MISSING),
+        ("utf-8", "", "ISO_IR 192", "Иванов^Сергей", None),
+        ("cp1251", "ISO_IR 100", "Windows-1251", "Èâàíîâ^Ñåðãåé", Doubt.UNLIKELY),
+    ],
+)
+def test_a_default_of_the_sender_holds_where_no_label_is(tmp_path, encoding, label, default, name, doubt):
+    path = tmp_path / "file.dcm"
+    path.write_bytes(mislabelled(encoding, label))
+    header = assume_default(read_header(path), default)
+    assert header.doubt is doubt
+    assert name in (None, header.patient_name)
+    assert (header.texts is None) == (doubt is None)
+
+
+def test_a_default_changes_nothing_of_plain_texts(tmp_path):
+    path = tmp_path / "file.dcm"
+    path.write_bytes(part10(ct_dataset(SpecificCharacterSet=None)))
+    header = read_header(path)
+    assert assume_default(header, "Windows-1251") is header
 
 
 # --- Repaired
