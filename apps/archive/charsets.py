@@ -172,6 +172,14 @@ def _read_whole(raw: bytes, encoding: str) -> tuple[str, bool]:
     return text, not _C1_CONTROLS.search(text)
 
 
+def _shifted(pair: bytes) -> bytes:
+    """A pair of JIS X 0208 as Shift JIS writes it."""
+    row, cell = pair
+    first = (row - 0x21 >> 1) + 0x81
+    second = cell + (0x7E if row % 2 == 0 else 0x1F if cell < 0x60 else 0x20)
+    return bytes((first if first <= 0x9F else first + 0x40, second))
+
+
 class _Reader:
     """Reads one value with the two halves of the code table as escape sequences set them (ISO/IEC 2022)."""
 
@@ -221,17 +229,21 @@ class _Reader:
         """Two bytes a character, up to a control character or a delimiter that nobody switched back for."""
         pairs = _PAIRS.match(raw)
         end = pairs.end() if pairs else 0
-        prefix = b"\x8f" if self._sets[_LOWER] == _JIS_X_0212 else b""
-        words = (
-            b"".join(prefix + word[at : at + 2].translate(_TO_UPPER_HALF) for at in range(0, len(word), 2))
-            for word in raw[:end].split(b" ")
-        )
-        text = " ".join(self._decode(word, "euc_jp") for word in words)
+        text = " ".join(map(self._read_kanji, raw[:end].split(b" ")))
         if end == len(raw):
             return text
         self._is_possible &= raw[end] < 0x20 or bool(self._delimiters.match(raw, end))
         self._begin_again()
         return text + self._read_lower(raw[end:])
+
+    def _read_kanji(self, raw: bytes) -> str:
+        pairs = [raw[at : at + 2] for at in range(0, len(raw), 2)]
+        if self._sets[_LOWER] == _JIS_X_0212:
+            return self._decode(b"".join(b"\x8f" + pair.translate(_TO_UPPER_HALF) for pair in pairs), "euc_jp")
+        try:
+            return raw.translate(_TO_UPPER_HALF).decode("euc_jp")
+        except UnicodeDecodeError:  # rows that the vendors of Japan filled, as for the family names 髙 and 﨑
+            return self._decode(b"".join(map(_shifted, pairs)), "cp932")
 
     def _read_letters(self, raw: bytes) -> str:
         """ASCII or its Japanese variant; 05/12 stays a backslash, because it delimits in every set."""

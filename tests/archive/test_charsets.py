@@ -17,6 +17,7 @@ from apps.archive.charsets import (
     OTHER_ENCODINGS,
     PERSON_NAME_DELIMITERS,
     TEXT_DELIMITERS,
+    _shifted,
     assume_charset,
     charset_named,
     charset_of,
@@ -119,6 +120,7 @@ def test_a_delimiter_brings_the_first_set_back():
         ("\\ISO 2022 IR 87", b"\x1b$B;3ED^\x1b$BB@O:", "山田^太郎"),
         ("\\ISO 2022 IR 87", b"\x1b$@;3ED\x1b(B", "山田"),
         ("ISO_IR 100", b"\x1b$B;3ED\x1b(B", "山田"),
+        ("\\ISO 2022 IR 87", b"\x1b$B|b66\x1b(B^\x1b$B-!\x1b(B", "髙橋^①"),
         ("", b"\x1b-L\xbb\xee\xda", "Люк"),
         ("ISO-IR 100", b"M\xfcller", "Müller"),
         ("iso_ir 192 ", "Müller".encode(), "Müller"),
@@ -295,6 +297,18 @@ def test_japanese_sets_come_back(parts):
         raw += b"\x1b$(D" + bytes(c & 127 for c in rare.encode("euc_jp") if c != 0x8F) + b"\x1b(J" + delimiter.encode()
         text += katakana + kanji + rare + delimiter
     assert read(JAPANESE, raw) == (text, True)
+
+
+def test_pairs_are_shifted_as_shift_jis_writes_them():
+    compared = 0
+    for character in repertoire("euc_jp"):
+        pair = bytes(code & 127 for code in character.encode("euc_jp"))
+        try:
+            assert _shifted(pair) == character.encode("shift_jis")
+        except UnicodeEncodeError:
+            continue
+        compared += 1
+    assert compared > 6800
 
 
 @given(text=st.text(st.characters(categories=("L", "N", "P", "S")), max_size=20))

@@ -68,6 +68,10 @@ def repair(label: str = CYRILLIC, doubts=None) -> int:
 # --- Found at ingest
 
 
+def test_every_doubt_has_its_words():
+    assert {doubt.value for doubt in Doubt} == set(DoubtfulText.Reason.values)
+
+
 @pytest.mark.parametrize(
     ("encoding", "label", "reason"),
     [
