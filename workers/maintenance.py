@@ -52,4 +52,4 @@ def clear_sessions() -> None:
 @shared_task(name=REPAIR_TEXTS)
 def repair_texts() -> None:
     """Read the texts of studies in the character set that people chose. Delivered twice, the second finds the rest."""
-    text_repair.repair_texts()
+    text_repair.run_repairs()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Case, F, Model, QuerySet, Value, When
 from django.db.models.functions import Now
 
@@ -21,6 +21,7 @@ from apps.archive.header import UnreadableError, read_texts
 from apps.archive.models import DoubtfulText, Instance, Patient, Series, Study
 from apps.archive.names import search_key
 from apps.archive.texts import FileTexts
+from apps.core.leader import LeaderLock
 from apps.core.queue import REPAIR_TEXTS, enqueue
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 State, Problem = DoubtfulText.State, DoubtfulText.Problem
-RUN_S = 60.0
+RUN_S = 20.0
 FILES_A_SERIES = 3  # rows hold what the first stored file said; where files differ, a few are tried
 
 _OF_STUDY = {  # column of the study → name in `TEXT_TAGS`
@@ -99,26 +100,44 @@ def enqueue_due_repairs() -> bool:
 # --- Carrying out
 
 
+def run_repairs() -> None:
+    """Carry out what is wanted; one worker at a time, so that other maintenance goes on."""
+    lock = LeaderLock("text repair")
+    try:
+        if lock.try_acquire():
+            repair_texts()
+    finally:
+        lock.release()
+
+
 def repair_texts(run_s: float = RUN_S, limit: int | None = None) -> int:
     """Carry out what is wanted, one study a transaction, and ask for the rest; returns how many were done.
 
-    Run side by side, each takes studies that no other has.
+    A study that somebody else works on is passed over, and one that cannot be repaired just now holds up no other:
+    both are asked for again (`enqueue_due_repairs`).
     """
-    until, done = time.monotonic() + run_s, 0
-    while limit is None or done < limit:
+    until, done, last = time.monotonic() + run_s, 0, 0
+    waiting = DoubtfulText.objects.filter(wanted__isnull=False).order_by("pk").values_list("pk", flat=True)
+    while (limit is None or done < limit) and (pk := waiting.filter(pk__gt=last).first()):
         if time.monotonic() > until:
             enqueue(REPAIR_TEXTS)
             break
-        if not _repair_next():
-            break
-        done += 1
+        done, last = done + _repair_if_possible(pk), pk
     return done
 
 
+def _repair_if_possible(pk: int) -> bool:
+    try:
+        return _repair(pk)
+    except DatabaseError as error:
+        logger.error("doubtful text %s cannot be repaired now: %s", pk, type(error).__name__)
+        return False
+
+
 @transaction.atomic
-def _repair_next() -> bool:
-    waiting = DoubtfulText.objects.filter(wanted__isnull=False).order_by("pk").select_for_update(skip_locked=True)
-    doubt = waiting.first()
+def _repair(pk: int) -> bool:
+    """False where it is done already, or in other hands."""
+    doubt = DoubtfulText.objects.select_for_update(skip_locked=True).filter(pk=pk, wanted__isnull=False).first()
     if doubt is None:
         return False
     wanted = doubt.wanted or ""

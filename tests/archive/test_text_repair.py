@@ -4,14 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection
 from pydicom.uid import generate_uid
 
-from apps.archive import settling
+from apps.archive import settling, text_repair
 from apps.archive.charset_doubts import Doubt
 from apps.archive.header import assume_default, read_header
 from apps.archive.models import Conflict, DoubtfulText, Instance, Patient, Series, Study
 from apps.archive.text_repair import ask_for_repair, ask_for_undo, enqueue_due_repairs, mark_as_right, repair_texts
+from apps.core.leader import LeaderLock
 from apps.core.models import Outbox
 from apps.core.queue import REPAIR_TEXTS
 from tests.archive.test_ingest import spooled
@@ -316,6 +317,41 @@ def test_a_large_group_is_left_to_the_task(volume, caplog):
     assert "Иванов" not in caplog.text
     assert caplog.text.count("labelled '' read as Windows-1251, complete") == 3
     maintenance.repair_texts()
+
+
+def test_a_study_that_cannot_be_repaired_now_holds_up_no_other(volume, monkeypatch, caplog):
+    for number in range(3):
+        store(mislabelled("cp1251", PatientID=f"P{number}"))
+    ask_for_repair(make_user("technologist"), DoubtfulText.objects.all(), CYRILLIC)
+    bad = DoubtfulText.objects.order_by("pk").first()
+    read_as = text_repair._read_as
+
+    def fail_for_one(doubt, wanted):
+        if doubt.pk == bad.pk:
+            raise DataError("Иванов")
+        return read_as(doubt, wanted)
+
+    monkeypatch.setattr(text_repair, "_read_as", fail_for_one)
+    assert repair_texts() == 2
+    assert DoubtfulText.objects.get(wanted=CYRILLIC) == bad
+    assert f"doubtful text {bad.pk} cannot be repaired now: DataError" in caplog.text
+    assert "Иванов" not in caplog.text
+    monkeypatch.undo()
+    assert repair_texts() == 1
+
+
+def test_one_worker_at_a_time(volume):
+    store(mislabelled("cp1251"))
+    ask_for_repair(make_user("technologist"), DoubtfulText.objects.all(), CYRILLIC)
+    other = LeaderLock("text repair")
+    assert other.try_acquire()
+    try:
+        maintenance.repair_texts()
+        assert DoubtfulText.objects.get().wanted == CYRILLIC
+    finally:
+        other.release()
+    maintenance.repair_texts()
+    assert DoubtfulText.objects.get().state == "repaired"
 
 
 def test_what_a_worker_left_is_asked_for_again(volume):
