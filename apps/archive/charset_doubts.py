@@ -102,8 +102,12 @@ def script_of(character: str) -> str:
 
 
 def scripts_of(word: str) -> set[str]:
-    """The scripts of its letters."""
-    return {script_of(character) for character in word if character.isalpha() and character not in "ªºµ"}
+    """The scripts of its letters. East Asian words may hold ASCII capitals, as 頭部CT does."""
+    letters = [character for character in word if character.isalpha() and character not in "ªºµ"]
+    scripts = {script_of(character) for character in letters}
+    if scripts & {"CJK", "HANGUL", "THAI"}:
+        return {script_of(character) for character in letters if not (character.isascii() and character.isupper())}
+    return scripts
 
 
 def has_accents_only(text: str, length: int) -> bool:

@@ -219,7 +219,7 @@ class DoubtfulText(models.Model):
     class Reason(models.TextChoices):
         """What was found (`charset_doubts.Doubt`)."""
 
-        MISSING = "missing", "No character set named"
+        MISSING = "missing", "Texts are not plain ASCII"
         UNKNOWN = "unknown", "Unknown character set"
         IMPOSSIBLE = "impossible", "Bytes that the character set does not have"
         UNICODE = "unicode", "Looks like Unicode"

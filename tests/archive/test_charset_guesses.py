@@ -4,7 +4,7 @@ import pytest
 
 from apps.archive.charset_doubts import RawText
 from apps.archive.charset_guesses import CANDIDATES, guess_charsets
-from apps.archive.charsets import PERSON_NAME_DELIMITERS, charset_named
+from apps.archive.charsets import PERSON_NAME_DELIMITERS, TEXT_DELIMITERS, charset_named
 
 CYRILLIC = ("Иванов^Сергей", "Петрова^Анна", "Шевченко^Юлия")
 NAMES = [
@@ -78,6 +78,14 @@ def test_reasons_are_words_for_people():
     assert by_label["Windows-1251"].reasons == ("fits all texts", "common in names")
     assert "words mix alphabets or have accents only" in by_label["ISO_IR 148"].reasons
     assert by_label["Windows-1251"].words == "Cyrillic, Windows"
+
+
+def test_capitals_within_east_asian_words_are_usual():
+    best = guess_charsets([RawText("頭部CT".encode("cp932"), TEXT_DELIMITERS)])[0]
+    assert (best.label, best.reasons) == ("Shift_JIS", ("fits all texts", "common in names"))
+    latin = RawText("Müller".encode("latin-1"), PERSON_NAME_DELIMITERS)
+    as_chinese = next(found for found in guess_charsets([latin]) if found.label == "GB18030")
+    assert "words mix alphabets or have accents only" in as_chinese.reasons
 
 
 def test_every_candidate_can_be_chosen():

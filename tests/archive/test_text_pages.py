@@ -54,7 +54,7 @@ def test_groups_are_those_of_sender_and_label(client, person, volume):
     assert "<code>ISO_IR 100</code>" in page
     assert "2 to decide" in page
     assert "1 to decide" in page
-    assert "No character set named" in page
+    assert "Texts are not plain ASCII" in page
     assert "Bytes that the character set does not have" in page
 
 

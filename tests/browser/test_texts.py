@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from apps.archive.models import DoubtfulText, Patient
+from apps.archive.text_repair import repair_texts
 from tests.archive.test_text_repair import mislabelled
 from tests.archive.test_text_repair import store as store_files
 from tests.browser.conftest import keep_picture
@@ -65,6 +66,16 @@ def test_garbled_names_are_seen_repaired_and_set_back(signed_in, volume, width, 
     expect(page.get_by_text("1 study set back.")).to_be_visible()
     assert DoubtfulText.objects.filter(state="repaired").count() == 3
     assert "Иванов" not in page.url
+
+
+def test_the_page_follows_what_a_worker_does(signed_in, volume):
+    store_files(mislabelled("cp1251", PatientID="P1"))
+    DoubtfulText.objects.update(wanted="Windows-1251")
+    page = signed_in("technologist")
+    page.goto(f"/texts/{DoubtfulText.objects.get().pk}/")
+    expect(page.get_by_role("status").filter(has_text="1 in work")).to_be_visible()
+    assert repair_texts() == 1
+    expect(page.get_by_role("link", name="Repaired 1")).to_be_visible()
 
 
 @pytest.mark.parametrize(("width", "dark"), LOOKS)

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('calling_ae_title', models.CharField(blank=True, help_text='Who sent the file in doubt.', max_length=16)),
                 ('labelled', models.CharField(blank=True, max_length=100)),
-                ('reason', models.CharField(choices=[('missing', 'No character set named'), ('unknown', 'Unknown character set'), ('impossible', 'Bytes that the character set does not have'), ('unicode', 'Looks like Unicode'), ('unlikely', 'Looks like another alphabet')], max_length=16)),
+                ('reason', models.CharField(choices=[('missing', 'Texts are not plain ASCII'), ('unknown', 'Unknown character set'), ('impossible', 'Bytes that the character set does not have'), ('unicode', 'Looks like Unicode'), ('unlikely', 'Looks like another alphabet')], max_length=16)),
                 ('state', models.CharField(choices=[('open', 'To decide'), ('repaired', 'Repaired'), ('right', 'Right as it is')], default='open', max_length=16)),
                 ('assumed', models.CharField(blank=True, max_length=32)),
                 ('previous', models.CharField(blank=True, max_length=32)),
