@@ -28,6 +28,7 @@ EXAMPLES = 3
 CANDIDATES_MAX = 5
 GROUPS_MAX = 200
 RECENT_SERIES = 10
+LONGEST_BYTES = 512  # a longer text is no name, and trying it in every character set takes long
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _texts_of(instance: Instance) -> FileTexts | None:
 
 def _foreign(files: Iterable[FileTexts]) -> list[RawText]:
     """Each text once: the name of an institution must not outweigh those of persons."""
-    return list(dict.fromkeys(text for file in files for text in file.foreign()))
+    return list(dict.fromkeys(text for file in files for text in file.foreign() if len(text.raw) <= LONGEST_BYTES))
 
 
 def _examples(files: Iterable[FileTexts], label: str) -> tuple[str, ...]:

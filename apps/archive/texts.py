@@ -24,6 +24,7 @@ TEXT_TAGS = {
 NAMES = ("patient_name", "referring_physician")
 IDENTITY = ("patient_id", "issuer")
 LABEL_LENGTH = 100
+_BYTES = 2048  # no text that describes something is longer by right; what tells patients apart is never cut
 _WIDTHS = {**dict.fromkeys(TEXT_TAGS, 256), **dict.fromkeys(NAMES, 400), "study_id": 64, "accession_number": 64}
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NOT_OF_A_LABEL = re.compile(r"[^A-Z0-9 _\\.:-]")
@@ -39,7 +40,9 @@ class FileTexts:
     @classmethod
     def of(cls, found: Mapping[int, bytes], label_tag: int) -> FileTexts:
         """Of raw values by tag."""
-        return cls(found.get(label_tag, b""), {name: found.get(tag, b"") for name, tag in TEXT_TAGS.items()})
+        raw = {name: found.get(tag, b"") for name, tag in TEXT_TAGS.items()}
+        raw |= {name: raw[name][:_BYTES] for name in raw if len(raw[name]) > _BYTES and name not in IDENTITY}
+        return cls(found.get(label_tag, b"")[:_BYTES], raw)
 
     @property
     def shown_label(self) -> str:

@@ -1,10 +1,15 @@
 """Guessing the character set of names whose label is wrong."""
 
-import pytest
+from time import process_time
 
-from apps.archive.charset_doubts import RawText
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.archive.charset_doubts import Doubt, RawText, find_doubt
 from apps.archive.charset_guesses import CANDIDATES, guess_charsets
-from apps.archive.charsets import PERSON_NAME_DELIMITERS, TEXT_DELIMITERS, charset_named
+from apps.archive.charsets import PERSON_NAME_DELIMITERS, TEXT_DELIMITERS, charset_named, charset_of
+from apps.archive.texts import TEXT_TAGS, FileTexts
 
 CYRILLIC = ("Иванов^Сергей", "Петрова^Анна", "Шевченко^Юлия")
 NAMES = [
@@ -95,3 +100,28 @@ def test_every_candidate_can_be_chosen():
 
 def test_no_texts_give_no_candidates():
     assert guess_charsets([]) == []
+
+
+@given(values=st.lists(st.binary(max_size=40), max_size=4), label=st.binary(max_size=40))
+def test_nothing_makes_doubting_and_guessing_fail(values, label):
+    texts = [RawText(value, PERSON_NAME_DELIMITERS) for value in values]
+    assert find_doubt(texts, charset_of(label)) in {None, *Doubt}
+    assert all(0 <= candidate.score <= 100 for candidate in guess_charsets(texts))
+
+
+@pytest.mark.parametrize(
+    ("raw", "label"),
+    [
+        (b"\x1b" + b"\xd0a" * 8191, b"ISO_IR 13"),
+        (b"\x1b$B;3^" * 2700, b"\\ISO 2022 IR 87"),
+        (b"\x1b$B" + b"| " * 8000, b"\\ISO 2022 IR 87"),
+        (b"\xe9a" * 8192, b"ISO_IR 100"),
+    ],
+)
+def test_hostile_texts_take_a_bounded_time(raw, label):
+    found = {**dict.fromkeys(TEXT_TAGS.values(), raw), 0x00080005: label}
+    started = process_time()
+    texts = FileTexts.of(found, 0x00080005)
+    texts.find_doubt()
+    texts.read()
+    assert process_time() - started < 1
