@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("films/", include("apps.films.urls")),
     path("print/", include("apps.printing.urls")),
     path("pacs/", include("apps.transfer.urls")),
+    path("texts/", include("apps.archive.text_urls")),
     path("", include("apps.operations.urls")),
     path("", include("apps.portal.urls")),
 ]

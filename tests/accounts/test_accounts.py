@@ -150,7 +150,7 @@ CLINICAL = {"view_patient", "view_study", "view_every_study", "view_series", "vi
 EXPECTED = {
     "administrator": set(),
     "radiologist": CLINICAL | {"add_study"},
-    "technologist": CLINICAL | {"add_study", "view_conflict", "change_conflict"},
+    "technologist": CLINICAL | {"add_study", "view_conflict", "change_conflict", "repair_text"},
     "film clerk": CLINICAL,
     "referring physician": {"view_study"},
     "auditor": set(),
