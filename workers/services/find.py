@@ -180,7 +180,7 @@ def _refuse_stopped(event: evt.Event) -> None:
 
 def _log(event: evt.Event, status: int, sent: int, started: float) -> None:
     requestor, duration_ms = event.assoc.requestor, (time.monotonic() - started) * 1000
-    words = "C-FIND of %s at %s: 0x%04X, %d matches in %.0f ms"
+    words = "C-FIND of %r at %s: 0x%04X, %d matches in %.0f ms"
     logger.info(words, requestor.ae_title, requestor.address, status, sent, duration_ms)
 
 
