@@ -1,6 +1,7 @@
 """The DICOM services beside the receiver: connections handed over, C-FIND for real peers, C-STORE into the spool."""
 
 import logging
+import socket
 import subprocess
 import threading
 from datetime import date
@@ -261,6 +262,30 @@ def test_a_peer_that_goes_away_in_the_middle_ends_its_query(front, services):
     assert len(found(front.port)) == 100
 
 
+def test_a_peer_that_takes_no_answers_is_given_up(services, tcp_peer, settings):
+    settings.DICOM_NETWORK_TIMEOUT_S = 1
+    for _ in range(100):
+        make_study()
+
+    def serve(client):  # carries everything there and only the A-ASSOCIATE-AC back
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        hand_over(theirs, "127.0.0.1", 5678, True, "SEARCHER")
+        theirs.close()
+        ours.sendall(client.recv(65536))
+        client.sendall(ours.recv(65536))
+        while chunk := client.recv(65536):
+            ours.sendall(chunk)
+
+    assoc = associate(tcp_peer(serve).port)
+    assert services.state()["associations"] == 1
+    searching = threading.Thread(target=lambda: list(assoc.send_c_find(identifier(), STUDY_ROOT_FIND)))
+    searching.start()
+    wait_until(lambda: services.state()["associations"] == 0, 15)
+    assoc.abort()
+    searching.join(20)
+
+
 def test_a_search_that_takes_too_long_is_given_up(front, settings, monkeypatch):
     settings.DICOM_FIND_TIMEOUT_S = 0.05
 
@@ -402,6 +427,15 @@ def test_a_caller_that_may_not_send_is_told_so(strict, front, services):
     assert not list(settings.SPOOL_DIR.glob("*/*/*"))
     assoc.release()
     assert services._journal.refusals == [0x0124]
+
+
+def test_unknown_classes_are_stored_unless_a_setting_says_no(front, settings):
+    dataset = ct_dataset(SOPClassUID="1.2.3.4.5.6.7")
+    assoc = associate(front.port, [STUDY_ROOT_FIND, "1.2.3.4.5.6.7"])
+    assert assoc.send_c_store(dataset).Status == 0x0000
+    settings.DICOM_ACCEPT_UNKNOWN_CLASSES = False
+    assert assoc.send_c_store(dataset).Status == 0x0122
+    assoc.release()
 
 
 def test_a_spool_without_room_refuses_and_recovers(front, services):

@@ -86,7 +86,7 @@ class Finder:
             yield _failure(status, comment), None
 
     def _matches(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
-        rights = self._rights.of(event.assoc.requestor.ae_title, event.assoc.requestor.address)
+        rights = self._rights.of(event.assoc.requestor.ae_title, event.assoc.requestor.address or "")
         if not rights.may_query:  # it was allowed when the association began
             raise FindError(NOT_AUTHORISED, "this AE may not query us any more")
         question, limit = _read_request(event), settings.DICOM_FIND_RESULTS_MAX

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from pynetdicom import evt
 
@@ -20,13 +21,14 @@ from apps.storage.part10 import part10_head
 from apps.storage.spool import Batch, BatchClosedError, Spool
 from workers.receiver.identity import MismatchError, check_identity
 from workers.receiver.journal import Journal
+from workers.receiver.negotiation import is_storage
 from workers.receiver.room import Room
 from workers.services.database import Database
 
 logger = logging.getLogger(__name__)
 
 SUCCESS, OUT_OF_RESOURCES, NOT_ITS_DATA_SET, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4 B.2.3
-NOT_AUTHORISED = 0x0124  # PS3.7 C.4.24
+NO_SUCH_SOP_CLASS, NOT_AUTHORISED = 0x0122, 0x0124  # PS3.7 Annex C
 CLOSE_POLL_S = 0.05
 
 
@@ -60,6 +62,8 @@ class Storer:
         if not self._rights.of(requestor.ae_title, requestor.address or "").may_send:
             logger.warning("C-STORE of %r at %s refused: it may not send", requestor.ae_title, requestor.address)
             return NOT_AUTHORISED
+        if not is_storage(str(event.context.abstract_syntax), settings.DICOM_ACCEPT_UNKNOWN_CLASSES):
+            return NO_SUCH_SOP_CLASS
         try:
             self._room.check()
             self._write(event)
