@@ -149,14 +149,18 @@ def _known(trials: Sequence[_Trial]) -> _Known:
     rows = Patient.objects.filter(
         only_study_uid="", issuer__in={issuer for issuer, _ in wanted}, patient_id__in={key for _, key in wanted}
     )
-    stored = {(row.issuer, row.patient_id): KnownPatient(row.pk, row.name_search, row.birth_date) for row in rows}
-    first = {
-        trial.identity: KnownPatient(
-            trial.study.patient_id, search_key(trial.after.patient_name), trial.after.birth_date
-        )
-        for trial in trials  # the oldest comes last and stays
-    }
+    stored = {(row.issuer, row.patient_id): _stored_person(row) for row in rows}
+    first = {trial.identity: _person_of(trial) for trial in trials}  # the oldest comes last and stays
     return _Known(frozenset(stored), first | stored)
+
+
+def _stored_person(patient: Patient) -> KnownPatient:
+    return KnownPatient(patient.pk, patient.name_search, patient.birth_date)
+
+
+def _person_of(trial: _Trial) -> KnownPatient:
+    header = trial.after
+    return KnownPatient(trial.study.patient_id, search_key(header.patient_name), header.birth_date)
 
 
 def _moves(trial: _Trial) -> bool:

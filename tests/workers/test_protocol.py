@@ -1,5 +1,6 @@
 """The DICOM port byte by byte: what PS3.7 and PS3.8 allow, and what they do not."""
 
+import socket
 import struct
 import time
 
@@ -418,6 +419,29 @@ def test_a_request_that_drips_is_given_up(start_receiver):
         except (BrokenPipeError, ConnectionResetError):
             pass
         wait_until(lambda: receiver.desk.slots.counts() == (0, 0), 5)
+
+
+def test_half_a_request_and_no_more_to_come_is_let_go_at_once(receiver):
+    with RawScu(receiver.port) as scu:
+        scu.send(associate_rq()[:100])
+        scu.socket.shutdown(socket.SHUT_WR)
+        assert scu.read_pdu() == b""
+    wait_until(lambda: receiver.desk.slots.counts() == (0, 0))
+
+
+def test_a_caller_that_reads_no_answer_is_let_go(start_receiver):
+    from workers.receiver.association import Timeouts
+
+    receiver = start_receiver(timeouts=Timeouts(10, 1, 10))
+    with RawScu(receiver.port) as scu:
+        scu.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        scu.associate()
+        echo = p_data(pdv(3, COMMAND | LAST, command(0x0030, sop_class=VERIFICATION)))
+        until = time.monotonic() + 20
+        with pytest.raises((TimeoutError, ConnectionError)):
+            while time.monotonic() < until:
+                scu.send(echo * 1000)
+        wait_until(lambda: receiver.desk.slots.counts() == (0, 0), 10)
 
 
 def test_silence_within_and_between_messages_ends_the_association(start_receiver, image):

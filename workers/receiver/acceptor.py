@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 NO_DESCRIPTOR_PAUSE_S = 0.2
 STOP_PATIENCE_S = 5.0
-SEND_TIMEOUT_S = 30
 
 
 class Acceptor:
@@ -92,7 +91,7 @@ class Acceptor:
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(SEND_TIMEOUT_S))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(self._desk.timeouts.message_s))
 
     def _wrap(self, connection: socket.socket, tls: TlsContexts) -> ssl.SSLSocket:
         connection.settimeout(self._desk.timeouts.request_s)

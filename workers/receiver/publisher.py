@@ -12,8 +12,9 @@ import sys
 import time
 from contextlib import suppress
 
-import django
 from celery import current_app
+from django.conf import settings
+from django.utils.log import configure_logging
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -74,5 +75,5 @@ def publish_all(names: socket.socket) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dicomsys.settings")
-    django.setup()
+    configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)  # no django.setup(): the models are half the memory
     publish_all(socket.socket(fileno=int(sys.argv[1])))

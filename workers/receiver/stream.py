@@ -3,6 +3,7 @@
 No PDU is ever held whole: a fragment is handed on in the pieces in which the network brings it.
 """
 
+import select
 import socket
 import ssl
 import time
@@ -103,9 +104,15 @@ class Stream:
                 raise Lost(f"the connection broke ({type(error).__name__})") from error
             if found is not None and len(found) == count:
                 return found
-            if found == b"":
+            if found == b"" or self._has_peer_finished():
                 raise Lost("closed by the peer")
             self._on_tick()
+
+    def _has_peer_finished(self) -> bool:
+        """Whether nothing more can come; else the kernel would answer a peek with the same bytes again and again."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def read(self, count: int) -> bytes:
         """So many bytes. Raises StreamEnd."""
