@@ -291,7 +291,7 @@ def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int
     return {uid for (uid,) in fetch(_INSERT_INSTANCES, [*columns, volume_id])}
 
 
-# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's own dumper of lists takes five times as long
+# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's dumper of lists takes many times as long
 
 
 def _texts(values: Iterable[str]) -> str:
