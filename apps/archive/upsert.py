@@ -117,6 +117,8 @@ def _upsert_patients(
     headers: Iterable[Header], key_of: Callable[[Header], PatientKey]
 ) -> dict[PatientKey, KnownPatient]:
     first = _first_by(headers, key_of)
+    if not first:
+        return {}
     keys = sorted(first)
     names = [first[key].patient_name for key in keys]
     _insert(
