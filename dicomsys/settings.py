@@ -40,6 +40,7 @@ SPOOL_MIN_FREE_BYTES = env.int("DICOMSYS_SPOOL_MIN_FREE_BYTES", default=1_000_00
 # --- Applications
 INSTALLED_APPS = [
     "apps.core",
+    "apps.audit",
     "apps.accounts",
     "apps.storage",
     "apps.nodes",
