@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from apps.archive.compare import same_content
+from apps.archive.following import follow_patients, follow_series
 from apps.archive.header import Header, UnreadableError, read_header
-from apps.archive.holding import Ingested, Item, Outcome, file_digest, hold_item, hold_unreadable
+from apps.archive.holding import Ingested, Item, Outcome, file_digest, flag_strangers, hold_item, hold_unreadable
 from apps.archive.models import Conflict, Instance
 from apps.archive.upsert import (
     insert_instances,
     known_series,
     known_studies,
     lock_studies,
+    note_arrivals,
     patient_key,
     resolve_patients,
     upsert_series,
@@ -113,16 +115,20 @@ def _store_new(items: list[Item]) -> Settled:
         return [], []
     settled: list[Ingested] = []
     known = known_studies(item.header.study_instance_uid for item in items)
+    items = follow_patients(items, known)
     fits = _hold_others(settled, items, lambda h: _is_of_its_study(h, known), Conflict.Kind.STUDY, _OTHER_PATIENT)
     homes = known_series(item.header.series_instance_uid for item in fits)
+    fits = follow_series(fits, homes, known)
     fits = _hold_others(settled, fits, lambda h: _is_of_its_series(h, homes), Conflict.Kind.SERIES, _OTHER_STUDY)
     fits, again = _split_by_patient(fits)
-    patients = resolve_patients(item.header for item in fits if item.header.study_instance_uid not in known)
-    patients |= {uid: pk for uid, (_, _, pk) in known.items()}
+    resolved = resolve_patients(item.header for item in fits if item.header.study_instance_uid not in known)
+    patients = resolved.patients | {uid: pk for uid, (_, _, pk) in known.items()}
     studies = upsert_studies((item.header for item in fits), patients)
     # Another worker has just made the study for another patient: to be judged against that
     again += [item for item in fits if studies[_study(item)][1] != patients[_study(item)]]
     fits = [item for item in fits if item not in again]
+    note_arrivals(resolved.arrived_as)
+    flag_strangers(resolved.strangers)
     series = upsert_series((item.header for item in fits), studies)
     fits = _hold_others(
         settled, fits, lambda h: _is_in_its_study(h, series, studies), Conflict.Kind.SERIES, _OTHER_STUDY

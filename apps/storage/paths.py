@@ -14,8 +14,11 @@ def safe_uid(uid: str) -> str:
     return "x" + sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
-def instance_path(study_uid: str, series_uid: str, sop_uid: str) -> PurePosixPath:
-    """`aa/bb/study/series/sop.dcm` below a volume's root; aa and bb spread studies over 65,536 folders."""
+def instance_path(study_uid: str, series_uid: str, sop_uid: str, variant: str = "") -> PurePosixPath:
+    """`aa/bb/study/series/sop.dcm` below a volume's root; aa and bb spread studies over 65,536 folders.
+
+    A variant, of hexadecimal digits, names another file under the same UID.
+    """
     digest = sha256(study_uid.encode("utf-8", "surrogateescape")).hexdigest()
     folder = PurePosixPath(digest[:2], digest[2:4], safe_uid(study_uid), safe_uid(series_uid))
-    return folder / f"{safe_uid(sop_uid)}.dcm"
+    return folder / f"{safe_uid(sop_uid)}{variant and f'-{variant}'}.dcm"

@@ -26,6 +26,7 @@ def stored(volume):
 def conflict(**changes) -> Conflict:
     columns = {
         "kind": "instance",
+        "case_key": "1",
         "reason": "other pixels",
         "held_file": "a.dcm",
         "file_sha256": b"1" * 32,
