@@ -63,7 +63,8 @@ class Patient(models.Model):
     @property
     def shares_id(self) -> bool:
         """Whether another person is known under the same Patient ID: somebody has to find out who is who."""
-        return bool(self.patient_id and self.only_study_uid)
+        others = Patient.objects.filter(issuer=self.issuer, patient_id=self.patient_id, merged_into=None)
+        return bool(self.patient_id and self.only_study_uid) and others.exclude(pk=self.pk).exists()
 
     @property
     def display_name(self) -> str:

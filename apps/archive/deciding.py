@@ -1,0 +1,244 @@
+"""Deciding what is in conflict, and undoing it: one transaction each, locked against everybody else, and audited.
+
+Conflicts of one case are decided together. Who comes second learns what the first decided and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django.db import OperationalError, transaction
+from django.utils import timezone
+
+from apps.archive.held import (
+    Replaced,
+    accept_sender,
+    check_replaced,
+    check_stored,
+    header_of,
+    put_back,
+    replace_stored,
+    store_held,
+    take_out,
+)
+from apps.archive.holding import flag_strangers
+from apps.archive.models import Conflict, Decision, Series, Study
+from apps.archive.patients import DecisionError, Moves, check_moves, merge_patients, reassign_study, take_back
+from apps.archive.upsert import resolve_patients
+from apps.audit.trail import record
+
+__all__ = ["AlreadyDecidedError", "Choice", "DecisionError", "Person", "decide", "undo", "why_not_undone"]
+
+FILES_AT_ONCE = 500
+_GAVE_WAY = ("40P01", "55P03")  # a deadlock, a lock that was not to be had: nothing was done, a retry helps
+
+Action, Kind = Decision.Action, Conflict.Kind
+ACTIONS = {
+    Kind.UNREADABLE: (Action.KEEP,),
+    Kind.INSTANCE: (Action.KEEP, Action.REPLACE),
+    Kind.STUDY: (Action.KEEP, Action.STORE, Action.REASSIGN, Action.MERGE),
+    Kind.SERIES: (Action.KEEP, Action.STORE),
+    Kind.PATIENT: (Action.KEEP, Action.MERGE, Action.REASSIGN),
+}
+
+
+class AlreadyDecidedError(DecisionError):
+    """Somebody was quicker; `decision` is theirs."""
+
+    def __init__(self, decision: Decision | None) -> None:
+        super().__init__("This has been decided already.")
+        self.decision = decision
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who decides, as the trail keeps it."""
+
+    name: str
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person chose. `target` is the other patient; without one, whom the held files name.
+
+    A merge keeps the target's record where `target_stays`, else that of the study's patient. `files` is how many files
+    the person saw: where more have come, a replacement asks again. `only_this` leaves the other files of the case open.
+    """
+
+    action: Decision.Action
+    target: int | None = None
+    target_stays: bool = True
+    reason: str = ""
+    files: int | None = None
+    only_this: bool = False
+
+
+@dataclass
+class _Effects:
+    """What a decision did, by primary keys."""
+
+    moves: Moves = field(default_factory=Moves)
+    stored: list[int] = field(default_factory=list)
+    replaced: list[dict[str, Any]] = field(default_factory=list)
+
+
+def decide(conflict_pk: int, choice: Choice, person: Person) -> Decision:
+    """Carry out what a person chose for the case of this conflict.
+
+    Raises DecisionError with words for the person, AlreadyDecidedError where somebody was quicker. Then nothing is
+    done.
+    """
+    with _whole():
+        rows = _lock_open(conflict_pk, choice)
+        kind = Kind(rows[0].kind)
+        if choice.action not in ACTIONS[kind]:
+            raise DecisionError("This cannot be decided so.")
+        decision = Decision.objects.create(
+            action=choice.action,
+            case_key=rows[0].case_key,
+            reason=choice.reason[:500],
+            decided_by=person.name,
+        )
+        settled, effects = _carry_out(decision, kind, rows, choice)
+        decision.effects = asdict(effects)
+        decision.save(update_fields=["effects"])
+        Conflict.objects.filter(pk__in=[row.pk for row in settled]).update(
+            decision=decision, resolved_at=decision.decided_at
+        )
+        _audit(decision, conflict_pk, kind, effects, person, f"conflict.{choice.action}")
+    return decision
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """One transaction; giving way to another one is told in plain words."""
+    try:
+        with transaction.atomic():
+            yield
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", "") not in _GAVE_WAY:
+            raise
+        raise DecisionError("The same study is being changed right now. Nothing was done: try again.") from error
+
+
+def _lock_open(conflict_pk: int, choice: Choice) -> list[Conflict]:
+    asked = Conflict.objects.get(pk=conflict_pk)
+    case = Conflict.objects.select_for_update().open().filter(case_key=asked.case_key).order_by("pk")
+    rows = list(case.filter(pk=conflict_pk) if choice.only_this else case[:FILES_AT_ONCE])
+    if not rows:
+        asked.refresh_from_db()
+        raise AlreadyDecidedError(asked.decision)
+    if choice.action == Action.REPLACE and not choice.only_this and choice.files not in (None, case.count()):
+        raise DecisionError("More files have come since you opened the page. Look again, then decide.")
+    return rows
+
+
+def _carry_out(
+    decision: Decision, kind: Conflict.Kind, rows: list[Conflict], choice: Choice
+) -> tuple[list[Conflict], _Effects]:
+    if choice.action == Action.KEEP:
+        return rows, _Effects()
+    if choice.action == Action.REPLACE:
+        return rows, _Effects(replaced=_replace(decision, rows))
+    if kind == Kind.PATIENT:
+        return rows, _Effects(moves=_move(_study_of(rows[0]), choice))
+    header = header_of(rows[0])
+    study = _study_of(rows[0])
+    moves = Moves()
+    if choice.action != Action.STORE:
+        resolved = resolve_patients([header])
+        named = resolved.patients[header.study_instance_uid]
+        if choice.target is not None or named != study.patient_id:  # else they are one person by now
+            moves = _move(study, choice, named)
+        flag_strangers(resolved.strangers)
+    accept_sender(decision, study, header)
+    settled, stored = store_held(rows)
+    return settled, _Effects(moves=moves, stored=stored)
+
+
+def _replace(decision: Decision, rows: list[Conflict]) -> list[dict[str, Any]]:
+    if len({row.sop_instance_uid for row in rows}) < len(rows):
+        raise DecisionError("Several files have the same SOP Instance UID. Decide file by file.")
+    return [replace_stored(decision, row) for row in rows]
+
+
+def _study_of(row: Conflict) -> Study:
+    """The stored study in question."""
+    if row.kind == Kind.SERIES:
+        series = Series.objects.select_related("study").filter(series_instance_uid=row.series_instance_uid).first()
+        found = series.study if series else None
+    else:
+        found = Study.objects.filter(study_instance_uid=row.study_instance_uid).first()
+    if found is None:
+        raise DecisionError("The stored study is gone.")
+    return found
+
+
+def _move(study: Study, choice: Choice, named: int | None = None) -> Moves:
+    """named is whom the held files name."""
+    target = choice.target if choice.target is not None else named
+    if target is None:
+        raise DecisionError("Choose a patient.")
+    if choice.action == Action.REASSIGN:
+        return reassign_study(study.pk, target)
+    gone, stays = (study.patient_id, target) if choice.target_stays else (target, study.patient_id)
+    return merge_patients(gone, stays)
+
+
+def _audit(
+    decision: Decision, conflict_pk: int, kind: Conflict.Kind, effects: _Effects, person: Person, action: str
+) -> None:
+    detail: dict[str, Any] = {
+        "decision": decision.pk,
+        "kind": kind.value,
+        "studies": [moved.study for moved in effects.moves.studies],
+        "patients": [key for key in (effects.moves.gone, effects.moves.patient) if key],
+        "stored": effects.stored,
+        "replaced": [one["instance"] for one in effects.replaced],
+    }
+    record(person.name, action, "conflict", conflict_pk, detail, person.address)
+
+
+# --- Undoing
+
+
+def undo(decision_pk: int, person: Person) -> Decision:
+    """Take a decision back: its conflicts are open again. Raises DecisionError where something builds on it."""
+    with _whole():
+        decision = Decision.objects.select_for_update().get(pk=decision_pk)
+        if decision.undone_at:
+            raise DecisionError("This decision has been undone already.")
+        effects = _effects_of(decision)
+        conflicts = list(decision.conflicts.select_for_update().order_by("pk"))
+        decision.accepted_senders.all().delete()
+        take_out(effects.stored, conflicts)
+        for replaced in effects.replaced:
+            put_back(Replaced(**replaced))
+        take_back(effects.moves)
+        decision.conflicts.update(decision=None, resolved_at=None)
+        decision.undone_by, decision.undone_at = person.name, timezone.now()
+        decision.save(update_fields=["undone_by", "undone_at"])
+        _audit(decision, conflicts[0].pk, Kind(conflicts[0].kind), effects, person, "conflict.undo")
+    return decision
+
+
+def why_not_undone(decision: Decision) -> str:
+    """Why a decision cannot be undone, in plain words; empty where it can."""
+    effects = _effects_of(decision)
+    try:
+        check_stored(effects.stored)
+        for replaced in effects.replaced:
+            check_replaced(Replaced(**replaced))
+        check_moves(effects.moves)
+    except DecisionError as error:
+        return str(error)
+    return ""
+
+
+def _effects_of(decision: Decision) -> _Effects:
+    stored = decision.effects
+    return _Effects(Moves.of(stored.get("moves", {})), stored.get("stored", []), stored.get("replaced", []))
