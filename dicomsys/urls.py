@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("films/", include("apps.films.urls")),
     path("print/", include("apps.printing.urls")),
     path("pacs/", include("apps.transfer.urls")),
+    path("conflicts/", include("apps.portal.conflict_urls")),
     path("", include("apps.operations.urls")),
     path("", include("apps.portal.urls")),
 ]
