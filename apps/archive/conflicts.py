@@ -107,7 +107,6 @@ class Side:
     facts: dict[str, str]
     path: Path | None = None
     frames: int = 0  # 0 where there are no pixels
-    patient: Patient | None = None
     study: Study | None = None
 
 
@@ -171,22 +170,31 @@ def sides(conflict: Conflict) -> tuple[Side, Side]:
 
 
 def _patient_sides(conflict: Conflict) -> tuple[Side, Side]:
+    """Both as they arrived, whoever they were found to be since."""
     study = Study.objects.select_related("patient").filter(study_instance_uid=conflict.study_instance_uid).first()
-    known = _root(conflict.other_patient)
+    known = root_of(conflict.other_patient)
     newest = known.studies.exclude(study_instance_uid=conflict.study_instance_uid).last() if known else None
     return (
-        _side_of("Known under this patient ID", newest, known),
-        _side_of("Arrived under the same ID", study, study.patient if study else conflict.patient),
+        _side_of("Known under this patient ID", newest, conflict.other_patient),
+        _side_of("Arrived under the same ID", study, conflict.patient),
     )
 
 
-def _root(patient: Patient | None) -> Patient | None:
+def root_of(patient: Patient | None) -> Patient | None:
+    """The patient, or into whom it was merged."""
     return patient.merged_into if patient and patient.merged_into else patient
+
+
+def patient_in_question(conflict: Conflict) -> Patient | None:
+    """Whose the stored study is now."""
+    study = _studies_of([conflict]).get(conflict.pk)
+    return study.patient if study else None
 
 
 def _stored_side(conflict: Conflict) -> Side:
     instance = stored_instance(conflict)
-    return _side_of("Stored", instance.series.study if instance else None, None, instance)
+    study = instance.series.study if instance else None
+    return _side_of("Stored", study, study.patient if study else None, instance)
 
 
 def stored_instance(conflict: Conflict) -> Instance | None:
@@ -203,7 +211,6 @@ def stored_instance(conflict: Conflict) -> Instance | None:
 
 
 def _side_of(title: str, study: Study | None, patient: Patient | None, instance: Instance | None = None) -> Side:
-    patient = study.patient if study else patient
     if instance is None and study is not None:
         images = Instance.objects.filter(series__study=study, rows__gt=0).select_related("series__study", "volume")
         instance = images.order_by("pk").first()
@@ -214,7 +221,6 @@ def _side_of(title: str, study: Study | None, patient: Patient | None, instance:
         | (_facts_of_image(instance) if instance else {}),
         path=instance.path if instance else None,
         frames=instance.number_of_frames if instance and instance.has_pixels else 0,
-        patient=patient,
         study=study,
     )
 

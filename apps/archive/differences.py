@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydicom import dcmread
 from pydicom.datadict import dictionary_description, dictionary_has_tag
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from apps.core.errors import PermanentError
@@ -74,24 +75,18 @@ def of_anything(tag: int) -> bool:
 
 def differences(left: Path, right: Path, wanted: Wanted = of_anything) -> list[Difference]:
     """The elements that differ, in order of their tags; up to MAX_ROWS. Raises ComparisonError, OSError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote values
-        first, second = _read(left), _read(right)
-        found = []
-        for difference in _compare(first, second, wanted, "", 0):
-            found.append(difference)
-            if len(found) == MAX_ROWS:
-                break
-        return found
-
-
-def _read(path: Path) -> Dataset:
     try:
-        return dcmread(path, defer_size="64 KB", force=True, stop_before_pixels=path.stat().st_size > MAX_FILE_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote values
+            return list(islice(_compare(_read(left), _read(right), wanted, "", 0), MAX_ROWS))
     except OSError:
         raise
     except Exception as error:  # whatever hostile bytes make of the parser
-        raise ComparisonError(f"{path.name} cannot be read element by element") from error
+        raise ComparisonError(f"{left.name} and {right.name} cannot be compared element by element") from error
+
+
+def _read(path: Path) -> Dataset:
+    return dcmread(path, defer_size="64 KB", force=True, stop_before_pixels=path.stat().st_size > MAX_FILE_BYTES)
 
 
 def _compare(first: Dataset, second: Dataset, wanted: Wanted, place: str, depth: int) -> Iterator[Difference]:
@@ -135,9 +130,13 @@ def _difference(left: Any, right: Any, tag: BaseTag, place: str) -> Difference |
 
 
 def _value(element: Any) -> Any:
+    if isinstance(element, Exception):
+        return None
     try:
-        value = None if isinstance(element, Exception) else element.value
-        return bytes(value).rstrip(b"\0 ") if isinstance(value, bytes | bytearray) else str(value)
+        value = element.value
+        if isinstance(value, bytes | bytearray):
+            return bytes(value)
+        return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
     except Exception:  # noqa: BLE001  as above
         return None
 

@@ -17,7 +17,6 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.accounts.access import requires
 from apps.accounts.models import User
 from apps.archive.conflicts import (
-    Comparison,
     compare_sides,
     count_kinds,
     decisions,
@@ -25,6 +24,8 @@ from apps.archive.conflicts import (
     find_patients,
     neighbours,
     open_cases,
+    patient_in_question,
+    root_of,
     same_id,
     sides,
 )
@@ -37,7 +38,7 @@ from apps.archive.deciding import (
     undo,
     why_not_undone,
 )
-from apps.archive.models import Conflict, Decision, Patient
+from apps.archive.models import Conflict, Decision
 from apps.core.errors import PermanentError
 from apps.portal.forms import DecisionForm
 from apps.portal.thumbnails import LARGE_PX, SIZES_PX
@@ -123,12 +124,11 @@ def conflict(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _render(request: HttpRequest, found: Conflict, form: DecisionForm | None = None, status: int = 200) -> HttpResponse:
-    comparison = compare_sides(found)
     before, after, position, total = neighbours(found)
     context = {
         "conflict": found,
         "question": QUESTIONS[Kind(found.kind)],
-        "comparison": comparison,
+        "comparison": compare_sides(found),
         "large_px": LARGE_PX,
         "previous": before,
         "next": after,
@@ -137,17 +137,16 @@ def _render(request: HttpRequest, found: Conflict, form: DecisionForm | None = N
         "why_not": why_not_undone(found.decision) if found.decision else "",
         "form": form,
     }
-    return render(request, "conflicts/conflict.html", context | _choices(found, comparison), status=status)
+    return render(request, "conflicts/conflict.html", context | _choices(found), status=status)
 
 
-def _choices(found: Conflict, comparison: Comparison) -> dict[str, object]:
-    kind = Kind(found.kind)
-    this = (comparison.right if kind == Kind.PATIENT else comparison.left).patient
+def _choices(found: Conflict) -> dict[str, object]:
+    kind, this = Kind(found.kind), patient_in_question(found)
     return {
         "options": [(action, *OPTIONS[kind, action]) for action in ACTIONS[kind]],
         "needs_patient": Action.MERGE in ACTIONS[kind],
         "this": this,
-        "other": comparison.left.patient if kind == Kind.PATIENT else None,
+        "other": root_of(found.other_patient),
         "candidates": same_id(this),
     }
 
@@ -201,10 +200,9 @@ def undoing(request: HttpRequest, pk: int) -> HttpResponse:
 def patients(request: HttpRequest, pk: int) -> HttpResponse:
     """Patients to choose from, as a piece of the page."""
     found = get_object_or_404(Conflict, pk=pk)
-    left, right = sides(found)
-    this: Patient | None = (right if found.kind == Kind.PATIENT else left).patient
     text = request.POST.get("text", "")
-    context = {"patients": find_patients(cast(User, request.user), text, this), "text": text.strip()}
+    people = find_patients(cast(User, request.user), text, besides=patient_in_question(found))
+    context = {"patients": people, "text": text.strip()}
     return render(request, "conflicts/patients.html", context)
 
 
