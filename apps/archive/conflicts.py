@@ -112,16 +112,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of the comparison."""
+    """One line of the comparison. It differs where both sides speak of it, and ought to say the same."""
 
     name: str
     left: str
     right: str
-
-    @property
-    def differs(self) -> bool:
-        """Whether the sides disagree; a gap is no disagreement."""
-        return bool(self.left and self.right and self.left != self.right)
+    differs: bool
 
 
 @dataclass(frozen=True)
@@ -139,9 +135,24 @@ def compare_sides(conflict: Conflict) -> Comparison:
     """Read what both sides say. What cannot be read is said in `trouble`, never raised."""
     left, right = sides(conflict)
     names = dict.fromkeys((*left.facts, *right.facts))
-    facts = [Fact(name, left.facts.get(name, ""), right.facts.get(name, "")) for name in names]
+    facts = [_fact(name, left.facts.get(name, ""), right.facts.get(name, ""), Kind(conflict.kind)) for name in names]
     rows, trouble = _differences(left.path, right.path, _WANTED[Kind(conflict.kind)])
     return Comparison(left, right, [fact for fact in facts if fact.left or fact.right], rows, trouble)
+
+
+_OF_PATIENT = ("Name", "Patient ID", "Issuer of the ID", "Born", "Sex")
+_OF_STUDY = ("Study date", "Study", "Accession", "Institution", "Study Instance UID")
+_OF_SERIES = ("Series", "Series Instance UID")
+_SHARED = {
+    Kind.INSTANCE: (*_OF_PATIENT, *_OF_STUDY, *_OF_SERIES, "Image"),
+    Kind.SERIES: (*_OF_PATIENT, *_OF_STUDY, *_OF_SERIES),
+    Kind.STUDY: (*_OF_PATIENT, *_OF_STUDY),
+    Kind.PATIENT: _OF_PATIENT,
+}
+
+
+def _fact(name: str, left: str, right: str, kind: Conflict.Kind) -> Fact:
+    return Fact(name, left, right, bool(left and right and left != right and name in _SHARED.get(kind, ())))
 
 
 _WANTED: dict[Conflict.Kind, Wanted] = {
@@ -150,6 +161,7 @@ _WANTED: dict[Conflict.Kind, Wanted] = {
     Kind.STUDY: of_patient_and_study,
     Kind.SERIES: of_patient_study_and_series,
     Kind.PATIENT: of_patient_and_study,
+    Kind.REPORTED: of_patient_and_study,
 }
 
 
@@ -166,6 +178,9 @@ def sides(conflict: Conflict) -> tuple[Side, Side]:
     """What was there first, and what arrived."""
     if conflict.kind == Kind.PATIENT:
         return _patient_sides(conflict)
+    if conflict.kind == Kind.REPORTED:
+        study = Study.objects.filter(study_instance_uid=conflict.study_instance_uid).first()
+        return _side_of("Stored as of", study, conflict.patient), Side("", {})
     return _stored_side(conflict), _held_side(conflict)
 
 

@@ -24,13 +24,16 @@ from apps.archive.held import (
     store_held,
     take_out,
 )
-from apps.archive.holding import flag_strangers
+from apps.archive.holding import case_key, flag_strangers
 from apps.archive.models import Conflict, Decision, Series, Study
 from apps.archive.patients import DecisionError, Moves, check_moves, merge_patients, reassign_study, take_back
 from apps.archive.upsert import resolve_patients
 from apps.audit.trail import record
 
-__all__ = ["AlreadyDecidedError", "Choice", "DecisionError", "Person", "decide", "undo", "why_not_undone"]
+__all__ = [
+    *("AlreadyDecidedError", "Choice", "DecisionError", "Person"),
+    *("decide", "report_study", "undo", "why_not_undone"),
+]
 
 FILES_AT_ONCE = 500
 _GAVE_WAY = ("40P01", "55P03")  # a deadlock, a lock that was not to be had: nothing was done, a retry helps
@@ -42,6 +45,7 @@ ACTIONS = {
     Kind.STUDY: (Action.KEEP, Action.STORE, Action.REASSIGN, Action.MERGE),
     Kind.SERIES: (Action.KEEP, Action.STORE),
     Kind.PATIENT: (Action.KEEP, Action.MERGE, Action.REASSIGN),
+    Kind.REPORTED: (Action.KEEP, Action.MERGE, Action.REASSIGN),
 }
 
 
@@ -113,6 +117,24 @@ def decide(conflict_pk: int, choice: Choice, person: Person) -> Decision:
     return decision
 
 
+def report_study(study: Study, person: Person) -> Conflict:
+    """Ask whose the study is; the conflict that asks already where there is one."""
+    with transaction.atomic():
+        conflict, is_new = Conflict.objects.get_or_create(
+            kind=Kind.REPORTED,
+            study_instance_uid=study.study_instance_uid,
+            resolved_at=None,
+            defaults={
+                "case_key": case_key(Kind.REPORTED, study.study_instance_uid),
+                "reason": "somebody asked whether the study is of this patient",
+                "patient": study.patient,
+            },
+        )
+        if is_new:
+            record(person.name, "conflict.reported", "conflict", conflict.pk, {"study": study.pk}, person.address)
+    return conflict
+
+
 @contextmanager
 def _whole() -> Iterator[None]:
     """One transaction; giving way to another one is told in plain words."""
@@ -144,7 +166,7 @@ def _carry_out(
         return rows, _Effects()
     if choice.action == Action.REPLACE:
         return rows, _Effects(replaced=_replace(decision, rows))
-    if kind == Kind.PATIENT:
+    if kind in (Kind.PATIENT, Kind.REPORTED):
         return rows, _Effects(moves=_move(_study_of(rows[0]), choice))
     header = header_of(rows[0])
     study = _study_of(rows[0])
@@ -214,7 +236,7 @@ def undo(decision_pk: int, person: Person) -> Decision:
             raise DecisionError("This decision has been undone already.")
         effects = _effects_of(decision)
         conflicts = list(decision.conflicts.select_for_update().order_by("pk"))
-        decision.accepted_senders.all().delete()
+        _withdraw_acceptance(decision)
         take_out(effects.stored, conflicts)
         for replaced in effects.replaced:
             put_back(Replaced(**replaced))
@@ -224,6 +246,15 @@ def undo(decision_pk: int, person: Person) -> Decision:
         decision.save(update_fields=["undone_by", "undone_at"])
         _audit(decision, conflicts[0].pk, Kind(conflicts[0].kind), effects, person, "conflict.undo")
     return decision
+
+
+def _withdraw_acceptance(decision: Decision) -> None:
+    """Unless another decision about the same case relies on it."""
+    others = Decision.objects.filter(case_key=decision.case_key, undone_at=None).exclude(pk=decision.pk)
+    if other := others.exclude(action=Action.KEEP).first():
+        decision.accepted_senders.update(decision=other)
+    else:
+        decision.accepted_senders.all().delete()
 
 
 def why_not_undone(decision: Decision) -> str:

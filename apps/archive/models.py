@@ -267,8 +267,8 @@ class Conflict(models.Model):
 
     A file is kept aside because storing it would have changed or mixed what is known; `held_file` is its name in the
     quarantine folder. Of a patient conflict the images are stored: `patient` has the Patient ID of `other_patient`,
-    and clearly another birth date or family name. Conflicts with one `case_key` are decided together. Nothing here
-    describes a person: the file does.
+    and clearly another birth date or family name. A reported one asks whether a stored study is really of `patient`.
+    Conflicts with one `case_key` are decided together. Nothing here describes a person: the file does.
     """
 
     class Kind(models.TextChoices):
@@ -279,6 +279,7 @@ class Conflict(models.Model):
         STUDY = "study", "Known Study Instance UID, other patient"
         SERIES = "series", "Known Series Instance UID, other study"
         PATIENT = "patient", "Known Patient ID, other person"
+        REPORTED = "reported", "Wrong patient, as staff say"
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
     case_key = models.CharField(max_length=64, db_collation="C")
@@ -306,9 +307,15 @@ class Conflict(models.Model):
             models.UniqueConstraint(
                 fields=["study_instance_uid"], condition=Q(kind="patient"), name="patient_conflict_once_per_study"
             ),
+            models.UniqueConstraint(
+                fields=["study_instance_uid"],
+                condition=Q(kind="reported", resolved_at=None),
+                name="reported_conflict_once_per_study",
+            ),
             models.CheckConstraint(
                 condition=Q(kind="patient", held_file=None, patient__isnull=False, other_patient__isnull=False)
-                | (~Q(kind="patient") & Q(held_file__isnull=False, file_sha256__isnull=False)),
+                | Q(kind="reported", held_file=None, patient__isnull=False)
+                | (~Q(kind__in=["patient", "reported"]) & Q(held_file__isnull=False, file_sha256__isnull=False)),
                 name="conflict_file_or_patients",
             ),
         ]

@@ -35,10 +35,11 @@ from apps.archive.deciding import (
     DecisionError,
     Person,
     decide,
+    report_study,
     undo,
     why_not_undone,
 )
-from apps.archive.models import Conflict, Decision
+from apps.archive.models import Conflict, Decision, Study
 from apps.core.errors import PermanentError
 from apps.portal.forms import DecisionForm
 from apps.portal.thumbnails import LARGE_PX, SIZES_PX
@@ -57,6 +58,7 @@ QUESTIONS = {
     Kind.SERIES: "Files arrived for a stored series, and name another study. They were kept aside.",
     Kind.PATIENT: "A study arrived under a known patient ID, with another birth date or family name. It is stored as of"
     " a patient of its own.",
+    Kind.REPORTED: "Somebody asked whether this study is of the right patient.",
 }
 OPTIONS = {
     (Kind.UNREADABLE, Action.KEEP): ("Leave it aside", "It stays in the quarantine folder."),
@@ -90,6 +92,15 @@ OPTIONS = {
     ),
     (Kind.PATIENT, Action.REASSIGN): (
         "The study is of somebody else",
+        "The study goes to the patient you choose, and its further images follow.",
+    ),
+    (Kind.REPORTED, Action.KEEP): ("The patient is right", "Nothing changes."),
+    (Kind.REPORTED, Action.MERGE): (
+        "This patient and another one are one person",
+        "Every study of both is under one record. What arrives later for either follows.",
+    ),
+    (Kind.REPORTED, Action.REASSIGN): (
+        "The study is of another patient",
         "The study goes to the patient you choose, and its further images follow.",
     ),
 }
@@ -193,6 +204,14 @@ def undoing(request: HttpRequest, pk: int) -> HttpResponse:
         messages.error(request, str(error))
     target: int | None = made.conflict  # type: ignore[attr-defined]  # annotated
     return redirect("conflicts:conflict", pk=target) if target else redirect("conflicts:decided")
+
+
+@requires(*MAY_DECIDE)
+@require_POST
+def report(request: HttpRequest, study_pk: int) -> HttpResponse:
+    """Ask whose a study is: from here it is given to another patient, or two patients become one."""
+    visible = Study.objects.visible_to(cast(User, request.user)).select_related("patient")
+    return redirect("conflicts:conflict", pk=report_study(get_object_or_404(visible, pk=study_pk), _person(request)).pk)
 
 
 @requires(*MAY_DECIDE)

