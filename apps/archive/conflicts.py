@@ -180,7 +180,7 @@ def sides(conflict: Conflict) -> tuple[Side, Side]:
         return _patient_sides(conflict)
     if conflict.kind == Kind.REPORTED:
         study = Study.objects.filter(study_instance_uid=conflict.study_instance_uid).first()
-        return _side_of("Stored as of", study, conflict.patient), Side("", {})
+        return _side_of("Stored", study, conflict.patient), Side("", {})
     return _stored_side(conflict), _held_side(conflict)
 
 

@@ -1,13 +1,14 @@
 """Decisions about conflicts, on what real ingest found: what they change, what follows them, how they are undone."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
-from threading import Barrier
+from threading import Barrier, Event
 from time import monotonic
 
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from apps.archive.deciding import (
     AlreadyDecidedError,
@@ -555,6 +556,59 @@ def test_an_image_that_arrives_while_its_study_is_given_away_is_stored_with_it(s
         assert arrival.result(10) == ["stored"]
     assert study_of(eva).patient == study_of(smith).patient
     assert study_of(eva).instance_count == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_lost_or_counted_wrong_while_people_decide_and_workers_store(misnamed):
+    """Decided and undone as fast as it goes, while two workers store images that do and do not name the patient."""
+    mine, others = misnamed
+    images = [same_series(mine, PatientID=f"P{1 + n % 3}", InstanceNumber=n) for n in range(36)]
+    done = Event()
+
+    def arrive(some):
+        try:
+            for dataset in some:
+                batch = Spool(settings.SPOOL_DIR).open_batch()
+                batch.write((part10(dataset),))
+                name = batch.close()
+                with suppress(OperationalError):  # it gave way; the sweep asks again
+                    store_batch(name)
+        finally:
+            connection.close()
+
+    def quarrel():
+        turns = 0
+        try:
+            while not done.is_set():
+                turns += 1
+                for conflict in Conflict.objects.open()[:2]:
+                    with suppress(DecisionError):
+                        made = decide(conflict.pk, Choice(Action.STORE if turns % 3 else Action.REASSIGN), RITA)
+                        undo(made.pk, RITA)
+            return turns
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        people = pool.submit(quarrel)
+        workers = [pool.submit(arrive, images[start::2]) for start in range(2)]
+        for worker in workers:
+            worker.result(60)
+        done.set()
+        assert people.result(60) > 1
+    for name in Spool(settings.SPOOL_DIR).closed_batches():  # left for the sweep by a worker that gave way
+        store_batch(name)
+
+    held = {row.sop_instance_uid: row.held_path for row in Conflict.objects.exclude(held_file=None)}
+    for dataset in (mine, *others, *images):
+        stored = Instance.objects.filter(sop_instance_uid=dataset.SOPInstanceUID).first()
+        kept = stored.path if stored else held[dataset.SOPInstanceUID]
+        assert kept.read_bytes() == part10(dataset)
+    study = study_of(mine)
+    assert (
+        study.instance_count == Instance.objects.count() == sum(Series.objects.values_list("instance_count", flat=True))
+    )
+    assert study.size_bytes == sum(Instance.objects.values_list("size_bytes", flat=True))
 
 
 def test_every_decision_and_every_undoing_is_in_the_trail_without_a_word_of_the_person(stranger, caplog):

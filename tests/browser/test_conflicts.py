@@ -138,7 +138,7 @@ def test_a_wrong_patient_is_corrected_from_the_study_page(signed_in, cases, look
     page.get_by_role("button", name="Wrong patient?").click()
     expect(page.get_by_role("heading", name="Wrong patient, as staff say")).to_be_visible()
     page.get_by_label("The study is of another patient").check()
-    page.get_by_label("Another patient").fill("PAT-9")
+    page.get_by_role("searchbox").fill("PAT-9")
     page.get_by_label("Weber, Karl").check()
     page.wait_for_load_state("networkidle")
     assert fits(page)
