@@ -49,6 +49,11 @@ def count_open() -> int:
     return Conflict.objects.open().aggregate(cases=Count("case_key", distinct=True))["cases"]
 
 
+def count_left(decision: Decision) -> int:
+    """How many files of its case wait all the same: more than could be done at once, or they came meanwhile."""
+    return Conflict.objects.open().filter(case_key=decision.case_key).count()
+
+
 def count_kinds() -> dict[str, int]:
     """How many cases of each kind wait; kinds without one are left out."""
     counted = Conflict.objects.open().order_by().values_list("kind").annotate(Count("case_key", distinct=True))

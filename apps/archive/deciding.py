@@ -148,15 +148,17 @@ def _whole() -> Iterator[None]:
 
 
 def _lock_open(conflict_pk: int, choice: Choice) -> list[Conflict]:
+    """The open conflicts of the case, the one that was asked about first; not more than can be done at once."""
     asked = Conflict.objects.get(pk=conflict_pk)
     case = Conflict.objects.select_for_update().open().filter(case_key=asked.case_key).order_by("pk")
-    rows = list(case.filter(pk=conflict_pk) if choice.only_this else case[:FILES_AT_ONCE])
-    if not rows:
+    rows = list(case.filter(pk=conflict_pk) if choice.only_this else case)
+    if conflict_pk not in {row.pk for row in rows}:
         asked.refresh_from_db()
         raise AlreadyDecidedError(asked.decision)
-    if choice.action == Action.REPLACE and not choice.only_this and choice.files not in (None, case.count()):
+    if choice.action == Action.REPLACE and not choice.only_this and choice.files not in (None, len(rows)):
         raise DecisionError("More files have come since you opened the page. Look again, then decide.")
-    return rows
+    rows.sort(key=lambda row: (row.pk != conflict_pk, row.pk))
+    return rows if choice.action == Action.KEEP else rows[:FILES_AT_ONCE]
 
 
 def _carry_out(

@@ -23,7 +23,7 @@ from apps.core.errors import PermanentError
 
 MAX_ROWS = 200
 MAX_DEPTH = 5
-MAX_FILE_BYTES = 300_000_000  # beyond, pixels are left out
+MAX_FILE_BYTES = 64_000_000  # beyond, pixels are left out
 SHOWN_CHARACTERS = 160
 
 _BYTES = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "UN", "OB", "or", "OW"])

@@ -19,6 +19,7 @@ from apps.accounts.models import User
 from apps.archive.conflicts import (
     compare_sides,
     count_kinds,
+    count_left,
     decisions,
     describe,
     find_patients,
@@ -179,6 +180,8 @@ def decision(request: HttpRequest, pk: int) -> HttpResponse:
         return _render(request, Conflict.objects.get(pk=pk), form, status=422)
     else:
         messages.success(request, f"{made.get_action_display()}.")
+        if left := count_left(made):
+            messages.info(request, f"Of this case {left} still wait{'s' * (left == 1)}.")
     return redirect("conflicts:conflict", pk=pk)
 
 

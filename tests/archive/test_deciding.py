@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
+from apps.archive import deciding
 from apps.archive.deciding import (
     AlreadyDecidedError,
     Choice,
@@ -254,6 +255,26 @@ def test_kept_apart_files_stay_where_they_are_and_are_not_asked_about_again(misn
     assert not Conflict.objects.open().exists()
     assert Instance.objects.count() == 1
     assert all(conflict.held_path.is_file() for conflict in Conflict.objects.all())
+
+
+def test_more_files_than_can_be_done_at_once_are_done_in_turns(misnamed, monkeypatch):
+    monkeypatch.setattr(deciding, "FILES_AT_ONCE", 2)
+    mine, others = misnamed
+    newest = Conflict.objects.open().first()
+    decide(newest.pk, Choice(Action.STORE), RITA)
+    newest.refresh_from_db()
+    assert newest.decision
+    assert Conflict.objects.open().count() == 1
+    choose("store")
+    assert study_of(mine).instance_count == 4
+
+
+def test_a_file_that_was_decided_by_itself_is_not_decided_with_the_others(misnamed):
+    conflict = Conflict.objects.open().first()
+    decide(conflict.pk, Choice(Action.KEEP, only_this=True), RITA)
+    with pytest.raises(AlreadyDecidedError):
+        decide(conflict.pk, Choice(Action.STORE), RITA)
+    assert Conflict.objects.open().count() == 2
 
 
 def test_held_files_are_stored_where_they_belong_and_further_ones_follow(misnamed):
