@@ -1,5 +1,6 @@
 """Settings: one file, one section a subject. Machines differ by environment, secrets come from the keyring."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from ssl import CERT_REQUIRED
@@ -31,12 +32,16 @@ DEBUG = False
 open_keyring(env.path("DICOMSYS_KEYRING_FILE"), env.str("DICOMSYS_MASTER_KEY_FILE", default=""))
 SECRET_KEY = read_secret("django-secret-key")
 IDENTITY_KEY = read_secret("identity-key").encode()  # of the HMACs by which ingest tells persons apart
+RULES_KEY = read_secret("rules-key")  # signs what the receiver is told of who may connect
 
 # --- File store: the spool lives beside it, so that a batch can be adopted by hard links
 DATA_DIR = Path(env.str("DICOMSYS_DATA_DIR"))
 SPOOL_DIR = DATA_DIR / "spool"
 QUARANTINE_DIR = DATA_DIR / "quarantine"
+SERVICES_SOCKET = Path(env.str("DICOMSYS_SERVICES_SOCKET", default=str(DATA_DIR / "run" / "services.sock")))
 SPOOL_MIN_FREE_BYTES = env.int("DICOMSYS_SPOOL_MIN_FREE_BYTES", default=1_000_000_000)
+SPOOL_SLOW_BATCHES = env.int("DICOMSYS_SPOOL_SLOW_BATCHES", default=2_000)  # waiting: from here senders are slowed
+SPOOL_MAX_BATCHES = env.int("DICOMSYS_SPOOL_MAX_BATCHES", default=50_000)  # from here C-STORE is refused with 0xA700
 
 # --- Applications
 INSTALLED_APPS = [
@@ -165,17 +170,34 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_TIMEZONE = "UTC"
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
+# --- Archive: a study is complete when no image came for so long, where its sender has no time of its own
+STUDY_QUIET_S = env.int("DICOMSYS_STUDY_QUIET_S", default=60)
+
 # --- DICOM: who we are and where we listen
 AE_TITLE = env.str("DICOMSYS_AE_TITLE", default="DICOMSYS")
 DICOM_ADDRESS = env.str("DICOMSYS_DICOM_ADDRESS", default="127.0.0.1")
 DICOM_PORT = env.int("DICOMSYS_DICOM_PORT", default=11112)
+DICOM_TLS_PORT = env.int("DICOMSYS_DICOM_TLS_PORT", default=0)  # 0: no TLS port; 2762 is the registered one
+DICOM_TLS_CERT = env.str("DICOMSYS_DICOM_TLS_CERT", default="")
+DICOM_TLS_KEY = env.str("DICOMSYS_DICOM_TLS_KEY", default="")
+DICOM_TLS_CLIENT_CA = env.str("DICOMSYS_DICOM_TLS_CLIENT_CA", default="")  # set: callers must show a certificate of it
+DICOM_ACCEPT_UNKNOWN_CLASSES = env.bool("DICOMSYS_DICOM_ACCEPT_UNKNOWN_CLASSES", default=True)
 DICOM_MAX_ASSOCIATIONS = env.int("DICOMSYS_DICOM_MAX_ASSOCIATIONS", default=50)
+DICOM_MAX_CONNECTING = 64  # connections that have not yet asked for an association
+RECEIVER_PROCESSES = env.int("DICOMSYS_RECEIVER_PROCESSES", default=min(os.cpu_count() or 1, 8))
+RECEIVER_STATUS_FILE = DATA_DIR / "run" / "receiver.json"
 DICOM_CONNECT_TIMEOUT_S = env.int("DICOMSYS_DICOM_CONNECT_TIMEOUT_S", default=10)
 DICOM_ACSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_ACSE_TIMEOUT_S", default=30)
 DICOM_DIMSE_TIMEOUT_S = env.int("DICOMSYS_DICOM_DIMSE_TIMEOUT_S", default=60)
 DICOM_NETWORK_TIMEOUT_S = env.int("DICOMSYS_DICOM_NETWORK_TIMEOUT_S", default=60)
+DICOM_FIND_RESULTS_MAX = env.int("DICOMSYS_DICOM_FIND_RESULTS_MAX", default=2000)
+DICOM_FIND_TIMEOUT_S = env.int("DICOMSYS_DICOM_FIND_TIMEOUT_S", default=30)
 # Evaluation takes images from any station of this machine; production only from stations in the node table.
 DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS = not IS_PRODUCTION
+DICOM_USER_IDENTITY = env.str("DICOMSYS_DICOM_USER_IDENTITY", default="ignore")
+if DICOM_USER_IDENTITY not in ("ignore", "check"):
+    raise ImproperlyConfigured(f"DICOMSYS_DICOM_USER_IDENTITY is {DICOM_USER_IDENTITY!r}: write ignore or check")
+TRAFFIC_DAYS = env.int("DICOMSYS_TRAFFIC_DAYS", default=90)  # how long the numbers of each minute are kept
 
 # --- Web: no outside request, no page cached (thumbnails are, until sign-out), nothing framed
 ALLOWED_HOSTS = env.list("DICOMSYS_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])

@@ -28,6 +28,23 @@ REFERENCE_TABLES = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the harnesses of tests/system shall torture the system; `-m soak` runs the long ones."""
+    group = parser.getgroup("dicomsys")
+    group.addoption("--kill-rounds", type=int, default=16, help="how many processes are killed under load")
+    group.addoption("--fuzz-cases", type=int, default=3000, help="how many malformed associations are sent")
+    group.addoption("--seed", type=int, default=1, help="of what is random in them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long runs are run only where `-m` names them."""
+    if "soak" not in config.getoption("-m"):
+        skipped = pytest.mark.skip(reason="a long run, only by name: -m soak")
+        for item in items:
+            if item.get_closest_marker("soak"):
+                item.add_marker(skipped)
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker) -> Iterator[None]:
     """The test database: created and migrated by the owner, used by the application role, dropped by the owner."""
@@ -86,11 +103,23 @@ TransactionTestCase._fixture_teardown = empty_tables
 @pytest.fixture(autouse=True)
 def file_store(tmp_path, settings) -> Path:
     """A file store of this test's own; its volume row is made by the `volume` fixture."""
+    from apps.storage.files import forget_volume
+
     settings.DATA_DIR = tmp_path / "data"
     settings.SPOOL_DIR = settings.DATA_DIR / "spool"
     settings.QUARANTINE_DIR = settings.DATA_DIR / "quarantine"
+    settings.SERVICES_SOCKET = settings.DATA_DIR / "run" / "services.sock"
     settings.SPOOL_MIN_FREE_BYTES = 0
+    forget_volume()
     return settings.DATA_DIR
+
+
+@pytest.fixture(autouse=True)
+def no_rules_of_another_test() -> None:
+    """Coercion rules are remembered for seconds."""
+    from apps.archive.rulebook import forget_rules
+
+    forget_rules()
 
 
 @pytest.fixture

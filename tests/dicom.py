@@ -44,13 +44,13 @@ def series_of(count: int, **changes: object) -> list[Dataset]:
     return [ct_dataset(InstanceNumber=number + 1, **common) for number in range(count)]
 
 
-def encode(dataset: Dataset) -> bytes:
-    """The data set's bytes as they travel, explicit VR little endian."""
+def encode(dataset: Dataset, *, implicit: bool = False) -> bytes:
+    """The data set's bytes as they travel, little endian."""
     from pydicom.filebase import DicomFileLike
     from pydicom.filewriter import write_dataset
 
     buffer = DicomFileLike(BytesIO())
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
     write_dataset(buffer, dataset)
     return buffer.parent.getvalue()
 

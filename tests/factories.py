@@ -59,6 +59,7 @@ def make_study(name: str = "Phantom^Test", modality: str = "CT", source: str = "
         "description": "Synthetic study",
         "series_count": 1,
         "instance_count": 1,
+        "status": Study.Status.COMPLETE,
     }
     study = Study.objects.create(patient=patient, **(columns | changes))
     Series.objects.create(

@@ -8,14 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import get_object_or_404, render
 from django.template.defaultfilters import filesizeformat
-from django.urls import reverse
-from django.utils.html import format_html
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from apps.archive.models import Conflict, Instance, Patient, Series, Study
+from apps.archive.dry_run import dry_run
+from apps.archive.models import CoercionRule, Conflict, Instance, Patient, Series, Study
+from apps.archive.queries import coercion_rules
+from apps.archive.rulebook import replace_rule
 
 if TYPE_CHECKING:
     from apps.accounts.models import User
@@ -70,12 +76,13 @@ class StudyAdmin(ReadOnlyAdmin):
 
     list_display = (
         "id", "patient_link", "study_date", "accession_number", "description", "series_count", "instance_count",
-        "received_at", "study_instance_uid",
+        "status", "received_at", "study_instance_uid",
     )  # fmt: skip
-    list_filter = ("series__modality", "received_at")
+    list_filter = ("status", "series__modality", "received_at")
     list_select_related = ("patient",)
     search_fields = ("study_instance_uid__exact",)
     search_help_text = "A Study Instance UID. For a name or number of a person use the worklist."
+    readonly_fields = ("coerced",)
     raw_id_fields = ("patient",)
     ordering = ("-id",)
 
@@ -83,6 +90,12 @@ class StudyAdmin(ReadOnlyAdmin):
     def patient_link(self, study: Study) -> SafeString:
         """The patient, by name."""
         return link(study.patient, study.patient.display_name or "No name")
+
+    @admin.display(description="coerced on receipt")
+    def coerced(self, study: Study) -> SafeString | str:
+        """What was changed of what the first instance said, and by which rule."""
+        parts = [(words, link(rule, rule.name)) for words, rule in coercion_rules(study)]
+        return format_html_join(", ", "{} by {}", parts) or "no"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Study]:
         """Visible ones."""
@@ -179,3 +192,69 @@ class ConflictAdmin(ReadOnlyAdmin):
     def size(self, conflict: Conflict) -> str:
         """In units for people."""
         return filesizeformat(conflict.size_bytes)
+
+
+@admin.register(CoercionRule)
+class CoercionRuleAdmin(admin.ModelAdmin):
+    """Rules for what senders leave out; "Dry run" shows what one would do to the newest studies.
+
+    Another effect is another rule, and the old one is retired: studies name the rules that they came by.
+    """
+
+    change_form_template = "archive/admin/coercion_rule.html"
+    list_display = ("name", "sender", "effect", "position", "is_active", "retired_at")
+    list_filter = ("is_active", ("retired_at", admin.EmptyFieldListFilter), "calling_ae_title")
+    search_fields = ("name", "calling_ae_title")
+    readonly_fields = ("created_at", "retired_at", "replaced_by")
+    fieldsets = (
+        (None, {"fields": ("name", "calling_ae_title", "position", "is_active")}),
+        ("Whose Patient ID it is", {"fields": ("issuer_action", "issuer", "patient_id_prefix")}),
+        ("How texts are read", {"fields": ("character_set",)}),
+        ("History", {"fields": ("created_at", "retired_at", "replaced_by")}),
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: CoercionRule | None = None) -> Any:
+        """A new rule has no history."""
+        return super().get_fieldsets(request, obj)[: None if obj else -1]
+
+    @admin.display(description="sender", ordering="calling_ae_title", empty_value="every sender")
+    def sender(self, rule: CoercionRule) -> str | None:
+        """Whom it concerns."""
+        return rule.calling_ae_title or None
+
+    def has_change_permission(self, request: HttpRequest, obj: CoercionRule | None = None) -> bool:
+        """A retired rule is only looked at."""
+        return super().has_change_permission(request, obj) and not (obj and obj.retired_at)
+
+    def has_delete_permission(self, request: HttpRequest, obj: CoercionRule | None = None) -> bool:
+        """Studies may name it: take it out of use instead."""
+        return False
+
+    def get_urls(self) -> list[URLPattern]:
+        """The admin's own addresses and the dry run's, of a new rule and of a saved one."""
+        view = self.admin_site.admin_view(self.dry_run)
+        return [
+            path("dry-run/", view, name="archive_coercionrule_dry_run_new"),
+            path("<int:rule_id>/dry-run/", view, name="archive_coercionrule_dry_run"),
+            *super().get_urls(),
+        ]
+
+    def dry_run(self, request: HttpRequest, rule_id: int | None = None) -> HttpResponse:
+        """What the rule in the form would do; nothing is saved."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        saved = get_object_or_404(CoercionRule, pk=rule_id) if rule_id else None
+        if not (self.has_change_permission(request, saved) if saved else self.has_add_permission(request)):
+            raise PermissionDenied
+        form = self.get_form(request, saved, change=saved is not None)(request.POST, instance=saved)
+        if not form.is_valid():
+            return render(request, "archive/admin/dry_run.html", {"form": form}, status=422)
+        result = dry_run(form.instance, cast("User", request.user))
+        return render(request, "archive/admin/dry_run.html", {"form": form, "result": result, "rule": form.instance})
+
+    def save_model(self, request: HttpRequest, obj: CoercionRule, form: ModelForm, change: bool) -> None:
+        """Names, order and use may change; what a rule does makes another rule."""
+        if change and set(CoercionRule.EFFECT) & set(form.changed_data):
+            replace_rule(obj)
+        else:
+            super().save_model(request, obj, form, change)

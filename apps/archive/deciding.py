@@ -5,13 +5,13 @@ Conflicts of one case are decided together. Who comes second learns what the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.db import OperationalError, transaction
 from django.utils import timezone
+from psycopg.errors import DeadlockDetected
 
 from apps.archive.held import (
     Replaced,
@@ -27,7 +27,7 @@ from apps.archive.held import (
 from apps.archive.holding import case_key, flag_strangers
 from apps.archive.models import Conflict, Decision, Series, Study
 from apps.archive.patients import DecisionError, Moves, check_moves, merge_patients, reassign_study, take_back
-from apps.archive.upsert import resolve_patients
+from apps.archive.upsert import lock_studies, resolve_patients
 from apps.audit.trail import record
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 FILES_AT_ONCE = 500
-_GAVE_WAY = ("40P01", "55P03")  # a deadlock, a lock that was not to be had: nothing was done, a retry helps
+ATTEMPTS = 3
 
 Action, Kind = Decision.Action, Conflict.Kind
 ACTIONS = {
@@ -96,24 +96,27 @@ def decide(conflict_pk: int, choice: Choice, person: Person) -> Decision:
     Raises DecisionError with words for the person, AlreadyDecidedError where somebody was quicker. Then nothing is
     done.
     """
-    with _whole():
-        rows = _lock_open(conflict_pk, choice)
-        kind = Kind(rows[0].kind)
-        if choice.action not in ACTIONS[kind]:
-            raise DecisionError("This cannot be decided so.")
-        decision = Decision.objects.create(
-            action=choice.action,
-            case_key=rows[0].case_key,
-            reason=choice.reason[:500],
-            decided_by=person.name,
-        )
-        settled, effects = _carry_out(decision, kind, rows, choice)
-        decision.effects = asdict(effects)
-        decision.save(update_fields=["effects"])
-        Conflict.objects.filter(pk__in=[row.pk for row in settled]).update(
-            decision=decision, resolved_at=decision.decided_at
-        )
-        _audit(decision, conflict_pk, kind, effects, person, f"conflict.{choice.action}")
+    return _whole(lambda: _decide(conflict_pk, choice, person))
+
+
+def _decide(conflict_pk: int, choice: Choice, person: Person) -> Decision:
+    rows = _lock_open(conflict_pk, choice)
+    kind = Kind(rows[0].kind)
+    if choice.action not in ACTIONS[kind]:
+        raise DecisionError("This cannot be decided so.")
+    decision = Decision.objects.create(
+        action=choice.action,
+        case_key=rows[0].case_key,
+        reason=choice.reason[:500],
+        decided_by=person.name,
+    )
+    settled, effects = _carry_out(decision, kind, rows, choice)
+    decision.effects = asdict(effects)
+    decision.save(update_fields=["effects"])
+    Conflict.objects.filter(pk__in=[row.pk for row in settled]).update(
+        decision=decision, resolved_at=decision.decided_at
+    )
+    _audit(decision, conflict_pk, kind, effects, person, f"conflict.{choice.action}")
     return decision
 
 
@@ -135,16 +138,16 @@ def report_study(study: Study, person: Person) -> Conflict:
     return conflict
 
 
-@contextmanager
-def _whole() -> Iterator[None]:
-    """One transaction; giving way to another one is told in plain words."""
-    try:
-        with transaction.atomic():
-            yield
-    except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", "") not in _GAVE_WAY:
-            raise
-        raise DecisionError("The same study is being changed right now. Nothing was done: try again.") from error
+def _whole(act: Callable[[], Decision]) -> Decision:
+    """In one transaction; once more where it gave way to a worker that waited for it."""
+    for _ in range(ATTEMPTS):
+        try:
+            with transaction.atomic():
+                return act()
+        except OperationalError as error:
+            if not isinstance(error.__cause__, DeadlockDetected):
+                raise
+    raise DecisionError("The same study is being changed again and again. Nothing was done: try in a minute.")
 
 
 def _lock_open(conflict_pk: int, choice: Choice) -> list[Conflict]:
@@ -171,6 +174,7 @@ def _carry_out(
     if kind in (Kind.PATIENT, Kind.REPORTED):
         return rows, _Effects(moves=_move(_study_of(rows[0]), choice))
     header = header_of(rows[0])
+    lock_studies([_study_of(rows[0]).pk])
     study = _study_of(rows[0])
     moves = Moves()
     if choice.action != Action.STORE:
@@ -232,21 +236,24 @@ def _audit(
 
 def undo(decision_pk: int, person: Person) -> Decision:
     """Take a decision back: its conflicts are open again. Raises DecisionError where something builds on it."""
-    with _whole():
-        decision = Decision.objects.select_for_update().get(pk=decision_pk)
-        if decision.undone_at:
-            raise DecisionError("This decision has been undone already.")
-        effects = _effects_of(decision)
-        conflicts = list(decision.conflicts.select_for_update().order_by("pk"))
-        _withdraw_acceptance(decision)
-        take_out(effects.stored, conflicts)
-        for replaced in effects.replaced:
-            put_back(Replaced(**replaced))
-        take_back(effects.moves)
-        decision.conflicts.update(decision=None, resolved_at=None)
-        decision.undone_by, decision.undone_at = person.name, timezone.now()
-        decision.save(update_fields=["undone_by", "undone_at"])
-        _audit(decision, conflicts[0].pk, Kind(conflicts[0].kind), effects, person, "conflict.undo")
+    return _whole(lambda: _undo(decision_pk, person))
+
+
+def _undo(decision_pk: int, person: Person) -> Decision:
+    decision = Decision.objects.select_for_update().get(pk=decision_pk)
+    if decision.undone_at:
+        raise DecisionError("This decision has been undone already.")
+    effects = _effects_of(decision)
+    conflicts = list(decision.conflicts.select_for_update().order_by("pk"))
+    _withdraw_acceptance(decision)
+    take_out(effects.stored, conflicts)
+    for replaced in effects.replaced:
+        put_back(Replaced(**replaced))
+    take_back(effects.moves)
+    decision.conflicts.update(decision=None, resolved_at=None)
+    decision.undone_by, decision.undone_at = person.name, timezone.now()
+    decision.save(update_fields=["undone_by", "undone_at"])
+    _audit(decision, conflicts[0].pk, Kind(conflicts[0].kind), effects, person, "conflict.undo")
     return decision
 
 

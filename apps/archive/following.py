@@ -5,10 +5,14 @@ Asked only for data sets that do not fit, so it costs nothing where no decision 
 
 from dataclasses import replace
 
-from apps.archive.holding import Item, named_patient
-from apps.archive.upsert import fetch, known_studies, patient_key
+from django.conf import settings
 
-Known = dict[str, tuple[str, str, int]]  # Study Instance UID → issuer, Patient ID, primary key of its patient
+from apps.archive.holding import Item
+from apps.archive.identity import sender_token
+from apps.archive.rulebook import current_rules
+from apps.archive.upsert import KnownStudy, fetch, known_studies, patient_key
+
+Known = dict[str, KnownStudy]  # by Study Instance UID
 
 # A data set belongs to a study of another patient when that patient is who its images always named, or was merged into
 # its patient, or when somebody decided so of just these data sets.
@@ -50,33 +54,39 @@ def follow_series(items: list[Item], homes: dict[str, str], known: Known) -> lis
     return _follow(items, misfits, known)
 
 
-def _fits(item: Item, patient: tuple[str, str, int]) -> bool:
-    return patient_key(item.header)[:2] == patient[:2]
+def _fits(item: Item, study: KnownStudy) -> bool:
+    return patient_key(item.header)[:2] == study[:2]
 
 
 def _follow(items: list[Item], misfits: dict[int, str], known: Known) -> list[Item]:
     """misfits is the position of an item → the study that it may belong to."""
-    accepted = _accepted(items, misfits) if misfits else set()
+    accepted = _accepted(items, misfits, known) if misfits else set()
     return [_moved(item, misfits[at], known) if at in accepted else item for at, item in enumerate(items)]
 
 
-def _accepted(items: list[Item], misfits: dict[int, str]) -> set[int]:
-    headers = [items[at].header for at in misfits]
-    keys = [patient_key(header) for header in headers]
-    rows = fetch(
-        _ACCEPTED,
-        [
-            list(misfits),
-            list(misfits.values()),
-            [header.study_instance_uid for header in headers],
-            [issuer for issuer, _, _ in keys],
-            [patient_id for _, patient_id, _ in keys],
-            [named_patient(header) for header in headers],
-        ],
-    )
+def _accepted(items: list[Item], misfits: dict[int, str], known: Known) -> set[int]:
+    asked = [
+        (
+            at,
+            home,
+            items[at].header.study_instance_uid,
+            issuer,
+            patient_id,
+            sender_token(issuer, patient_id, settings.IDENTITY_KEY),
+        )
+        for at, home in misfits.items()
+        for issuer, patient_id in _names(items[at], known[home])
+    ]
+    rows = fetch(_ACCEPTED, [list(column) for column in zip(*asked, strict=True)])
     return {position for (position,) in rows}
 
 
+def _names(item: Item, study: KnownStudy) -> set[tuple[str, str]]:
+    """Whom a data set names: by the coercion rules of today, and by those that the study came by."""
+    rules = current_rules(needed=study.coerced_by.values())
+    return {patient_key(item.header)[:2], rules.identity_by(item.header, study.coerced_by)}
+
+
 def _moved(item: Item, home: str, known: Known) -> Item:
-    issuer, patient_id, _ = known[home]
+    issuer, patient_id = known[home][:2]
     return replace(item, header=replace(item.header, study_instance_uid=home, issuer=issuer, patient_id=patient_id))

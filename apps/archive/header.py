@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, time
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,6 +36,10 @@ _WANTED = frozenset(
         *(_BODY_PART, _STUDY, _SERIES, _STUDY_ID, _SERIES_NUMBER, _INSTANCE_NUMBER, _FRAMES, _ROWS, _COLUMNS),
     )
 )
+_TEXTS = (
+    *(_NAME, _PATIENT_ID, _ISSUER, _REFERRING, _STUDY_DESCRIPTION, _SERIES_DESCRIPTION, _INSTITUTION),
+    *(_STUDY_ID, _ACCESSION),
+)  # whose characters Specific Character Set tells (PS3.5 6.1.2.3), of those that are wanted
 _UIDS = {
     _SOP_CLASS: "SOP Class UID",
     _SOP_INSTANCE: "SOP Instance UID",
@@ -44,9 +49,13 @@ _UIDS = {
 _META_SOP_CLASS, _META_SOP_INSTANCE, _META_TRANSFER_SYNTAX, _META_SOURCE_AE = 0x0002, 0x0003, 0x0010, 0x0016
 _META_UIDS = {_SOP_CLASS: _META_SOP_CLASS, _SOP_INSTANCE: _META_SOP_INSTANCE}
 
+_remembered = lru_cache(maxsize=512)  # the files of a series have most values in common
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6})\d*)?)?)?", re.ASCII)
 _INTEGER = re.compile(r"([+-]?\d{1,12})(?:\.0*)?", re.ASCII)
+
+
+_charset_of = _remembered(charset_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,9 @@ class Header:
     dataset_sha256: bytes
     file_sha256: bytes
     size_bytes: int
+    is_unlabelled: bool = False  # there is text beyond ASCII, and no Specific Character Set that tells how to read it
+    sent_as: tuple[str, str] | None = None  # issuer and Patient ID of the data set, where rules changed them
+    coerced_by: tuple[tuple[str, int], ...] = ()  # what rules changed, and the key of each (`coercion.py`)
 
 
 def read_header(path: Path) -> Header:
@@ -99,6 +111,18 @@ def read_header(path: Path) -> Header:
     Raises UnreadableError (NotDicomError, MediaDirectoryError) for whatever the bytes may be, OSError when the file
     cannot be read.
     """
+    return _read(path)
+
+
+def peek_header(path: Path, character_set: str = "") -> Header:
+    """The header without its digests and size, so that a long file is not read to its end.
+
+    Texts are read by the Specific Character Set `character_set` where the data set names none. Raises as `read_header`.
+    """
+    return _read(path, character_set.encode(), is_whole=False)
+
+
+def _read(path: Path, character_set: bytes = b"", *, is_whole: bool = True) -> Header:
     with path.open("rb", buffering=0) as file:
         source = Source(file)
         meta, offset = read_meta(source)
@@ -107,7 +131,7 @@ def read_header(path: Path) -> Header:
         source.begin_dataset(offset)
         encoding = _encoding(meta, source.window[offset : offset + 6])
         elements = _read_wanted(source, offset, encoding, meta)
-        return _header(elements, meta, encoding, offset, source)
+        return _header(elements, meta, encoding, offset, source if is_whole else None, character_set)
 
 
 def read_encoding(path: Path) -> tuple[Encoding, int]:
@@ -129,9 +153,12 @@ def _read_wanted(source: Source, offset: int, encoding: Encoding, meta: Values) 
     return found | {tag: value for tag, value in known.items() if not found.get(tag)}
 
 
-def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source: Source) -> Header:
+def _header(
+    found: Values, meta: Values, encoding: Encoding, offset: int, source: Source | None, character_set: bytes
+) -> Header:
     uids = _needed_uids(found)
-    charset = charset_of(found.get(_CHARSET, b""))
+    label = found.get(_CHARSET, b"").strip(b" \0")
+    charset = _charset_of(label or character_set)
 
     def text(tag: int, width: int) -> str:
         return _text(found.get(tag), charset)[:width]
@@ -139,15 +166,15 @@ def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source
     def name(tag: int) -> str:
         return _text(found.get(tag), charset, PERSON_NAME_DELIMITERS).rstrip("=")[:400]
 
-    dataset_sha256, file_sha256 = source.digests()
+    dataset_sha256, file_sha256 = source.digests() if source else (b"", b"")
     return Header(
         sop_instance_uid=uids[_SOP_INSTANCE],
         sop_class_uid=uids[_SOP_CLASS],
         transfer_syntax_uid=encoding.transfer_syntax_uid,
         study_instance_uid=uids[_STUDY],
         series_instance_uid=uids[_SERIES],
-        patient_id=_identity(_text(found.get(_PATIENT_ID), charset)),
-        issuer=_identity(_text(found.get(_ISSUER), charset)),
+        patient_id=fit_identity(_text(found.get(_PATIENT_ID), charset)),
+        issuer=fit_identity(_text(found.get(_ISSUER), charset)),
         patient_name=name(_NAME),
         birth_date=_date(found.get(_BIRTH_DATE)),
         sex=text(_SEX, 16),
@@ -170,7 +197,8 @@ def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source
         dataset_offset=offset,
         dataset_sha256=dataset_sha256,
         file_sha256=file_sha256,
-        size_bytes=source.size,
+        size_bytes=source.size if source else 0,
+        is_unlabelled=not label and not all(found.get(tag, b"").isascii() for tag in _TEXTS),
     )
 
 
@@ -191,6 +219,7 @@ def _uid(raw: bytes, name: str) -> str:
     return uid
 
 
+@_remembered
 def _text(raw: bytes | None, charset: str | None, delimiters: re.Pattern[bytes] = TEXT_DELIMITERS) -> str:
     return _clean(decode_text(raw, charset, delimiters)) if raw else ""
 
@@ -201,11 +230,12 @@ def _clean(text: str) -> str:
     return text if text.isprintable() else _CONTROLS.sub("", text).strip()
 
 
-def _identity(text: str) -> str:
+def fit_identity(text: str) -> str:
     """What tells patients apart is never just cut: two long identifiers must not become one."""
     return text if len(text) <= 64 else f"{text[:47]}~{sha256(text.encode()).hexdigest()[:16]}"
 
 
+@_remembered
 def _date(raw: bytes | None) -> date | None:
     """DA, also in its old form with dots (PS3.5 6.2); None when it is no day."""
     digits = _first(raw).replace(".", "")
@@ -217,6 +247,7 @@ def _date(raw: bytes | None) -> date | None:
         return None
 
 
+@_remembered
 def _time(raw: bytes | None) -> time | None:
     """TM: HH[MM[SS[.F to .FFFFFF]]], also in its old form with colons (PS3.5 6.2); None when it is no time of day."""
     match = _TIME.fullmatch(_first(raw))
@@ -229,6 +260,7 @@ def _time(raw: bytes | None) -> time | None:
         return None
 
 
+@_remembered
 def _integer(raw: bytes | None) -> int | None:
     """The first value of an IS, within 32 bits; a fraction of nothing but zeros is forgiven."""
     match = _INTEGER.fullmatch(_first(raw))

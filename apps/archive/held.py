@@ -20,6 +20,7 @@ from apps.archive.header import Header, UnreadableError, read_header
 from apps.archive.holding import Item, Outcome, case_key, file_digest, named_patient
 from apps.archive.models import AcceptedSender, Conflict, Decision, Instance, Series, Study
 from apps.archive.patients import DecisionError
+from apps.archive.rulebook import current_rules
 from apps.archive.settling import store_files
 from apps.archive.upsert import known_studies, lock_studies, patient_key
 from apps.storage.durable import sync_folder
@@ -29,11 +30,11 @@ VARIANT_DIGITS = 12
 
 
 def header_of(conflict: Conflict) -> Header:
-    """The header of the held file. Raises DecisionError where it cannot be read."""
+    """The header of the held file, as ingest takes it today. Raises DecisionError where it cannot be read."""
     path = conflict.held_path
     try:
         if path is not None:
-            return read_header(path)
+            return current_rules().coerced(path, read_header(path))
     except (OSError, UnreadableError) as error:
         raise DecisionError("The held file cannot be read. Ask an administrator to look at the quarantine.") from error
     raise DecisionError("There is no held file.")

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, transaction
+from psycopg.errors import DeadlockDetected
 
 from apps.archive.holding import Ingested, Outcome, hold_unreadable
 from apps.archive.settling import store_files
 from apps.archive.upsert import fetch
 from apps.core.leader import lock_key
-from apps.storage.files import NoVolumeError
+from apps.storage.files import NoVolumeError, forget_volume
 from apps.storage.spool import BATCH_FILES, Batch, Spool
 
 __all__ = ["Ingested", "Outcome", "store_batch", "store_open_batch"]
@@ -25,8 +26,6 @@ __all__ = ["Ingested", "Outcome", "store_batch", "store_open_batch"]
 logger = logging.getLogger(__name__)
 
 AWAY = (OperationalError, InterfaceError, NoVolumeError)  # concerns every file alike: nothing to isolate
-
-_Batches = dict[str, list[Path]]
 
 
 def store_batch(name: str) -> list[Ingested]:
@@ -37,12 +36,13 @@ def store_batch(name: str) -> list[Ingested]:
     file. Raises NoVolumeError and database errors; what is left in the spool is asked for again by its sweep.
     """
     spool = Spool(settings.SPOOL_DIR)
-    alone = {name: spool.files(name)}
+    if not (spool.closed_dir / name).exists():
+        return []
     results = _first_that_works(
         name,
-        lambda: _store_locked(spool, _gather(spool, alone), _store_together),
-        lambda: _store_locked(spool, alone, _store_together),
-        lambda: _store_locked(spool, alone, _store_each),
+        lambda: _store_locked(spool, _gather(spool, name), _store_together),
+        lambda: _store_locked(spool, [name], _store_together),
+        lambda: _store_locked(spool, [name], _store_each),
     )
     if results:
         counts = Counter(result.outcome.value for result in results)
@@ -67,9 +67,12 @@ def _first_that_works(name: str, *ways: Callable[[], list[Ingested]]) -> list[In
     for way in ways[:-1]:
         try:
             return way()
-        except AWAY:
-            raise
+        except AWAY as error:
+            if not isinstance(error.__cause__, DeadlockDetected):
+                raise
+            logger.warning("batch %s waited for another worker that waited for it: stored again", name)
         except Exception as error:
+            forget_volume()
             logger.error("batch %s cannot be stored at once: %s", name, describe(error))  # noqa: TRY400  values in it
     return ways[-1]()
 
@@ -83,23 +86,25 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}{where}"
 
 
-def _gather(spool: Spool, alone: _Batches) -> _Batches:
-    batches, count = dict(alone), sum(map(len, alone.values()))
+def _gather(spool: Spool, name: str) -> list[str]:
+    names, count = [name], 0
     for other in spool.closed_batches():
-        if count >= BATCH_FILES:
-            break
-        if other not in batches:
-            batches[other] = spool.files(other)
-            count += len(batches[other])
-    return batches
+        if other != name:
+            count = count or len(spool.files(name))
+            if count >= BATCH_FILES:
+                break
+            names.append(other)
+            count += len(spool.files(other))
+    return names
 
 
-def _store_locked(spool: Spool, batches: _Batches, store: Callable[[list[Path]], list[Ingested]]) -> list[Ingested]:
-    with _locked(batches) as mine:
-        results = store([path for name in mine for path in batches[name] if path.exists()])
+def _store_locked(spool: Spool, names: list[str], store: Callable[[list[Path]], list[Ingested]]) -> list[Ingested]:
+    with _locked(names) as mine:
+        batches = {name: spool.files(name) for name in mine}  # only now: what another worker settled is gone
+        results = store([path for paths in batches.values() for path in paths])
         settled = {result.path for result in results}
-        for name in mine:
-            spool.remove(name, [path for path in batches[name] if path in settled])
+        for name, paths in batches.items():
+            spool.remove(name, [path for path in paths if path in settled])
     return results
 
 

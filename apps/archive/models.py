@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, BinaryIO
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from apps.archive.coercion import ADD, CHARACTER_SETS, LEAVE, REPLACE, Rule
+from apps.archive.identity import Identity
 from apps.archive.names import format_person_name
+from apps.nodes.models import ae_title_validator
 from apps.storage.models import Volume
 from apps.storage.paths import instance_path
 
 if TYPE_CHECKING:
     from apps.accounts.models import User
+    from apps.nodes.rights import Rights
 
 UID_LENGTH = 128  # the standard's limit is 64 (PS3.5 9.1); what real senders make longer is stored all the same
 
@@ -38,8 +44,8 @@ class Patient(models.Model):
     name_search = models.CharField(max_length=500, blank=True, editable=False)
     birth_date = models.DateField(null=True, blank=True)
     sex = models.CharField(max_length=16, blank=True)
-    birth_hmac = models.CharField(max_length=64, blank=True, default="", editable=False)
-    family_hmacs = ArrayField(models.CharField(max_length=64), default=list, blank=True, editable=False)
+    birth_hmac = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
+    family_hmacs = ArrayField(models.CharField(max_length=64), default=list, db_default=[], blank=True, editable=False)
     merged_into = models.ForeignKey(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="merged", editable=False
     )
@@ -61,6 +67,11 @@ class Patient(models.Model):
         return f"Patient {self.pk}"
 
     @property
+    def identity(self) -> Identity:
+        """What tells this person from another."""
+        return Identity(self.birth_hmac, frozenset(self.family_hmacs))
+
+    @property
     def shares_id(self) -> bool:
         """Whether another person is known under the same Patient ID: somebody has to find out who is who."""
         others = Patient.objects.filter(issuer=self.issuer, patient_id=self.patient_id, merged_into=None)
@@ -73,15 +84,25 @@ class Patient(models.Model):
 
 
 class StudyQuerySet(models.QuerySet["Study"]):
-    """The only way to studies for views and tasks is `visible_to`."""
+    """The only way to studies is `visible_to` for views and tasks, `visible_to_caller` for remote AEs."""
 
     def visible_to(self, user: User) -> StudyQuerySet:
         """Studies that this user may see; none without the right to see every study (scopes come later)."""
         return self.all() if user.has_perms(["archive.view_study", "archive.view_every_study"]) else self.none()
 
+    def visible_to_caller(self, rights: Rights) -> StudyQuerySet:
+        """Studies that a remote AE may see; none unless it may query us (scopes come later)."""
+        return self.all() if rights.may_query else self.none()
+
 
 class Study(models.Model):
-    """One study (PS3.3 C.7.2.1) with the counts that the worklist shows."""
+    """One study (PS3.3 C.7.2.1) with the counts that the worklist shows, and whether it is still arriving."""
+
+    class Status(models.TextChoices):
+        """Nobody says when a study is whole: it is complete until an image says otherwise (`complete.py`)."""
+
+        RECEIVING = "receiving", "Receiving"
+        COMPLETE = "complete", "Complete"
 
     study_instance_uid = models.CharField(max_length=UID_LENGTH, unique=True, db_collation="C")
     patient = models.ForeignKey(Patient, on_delete=models.PROTECT, related_name="studies")
@@ -106,6 +127,18 @@ class Study(models.Model):
     series_count = models.PositiveIntegerField(default=0)
     instance_count = models.PositiveIntegerField(default=0)
     size_bytes = models.PositiveBigIntegerField(default=0)
+    status = models.CharField(
+        max_length=16, choices=Status.choices, default=Status.RECEIVING, db_default=Status.RECEIVING
+    )
+    completed_at = models.DateTimeField(null=True, blank=True, help_text="Empty while images arrive.")
+    reopened_at = models.DateTimeField(null=True, blank=True, help_text="When an image last came after all.")
+    reopened_count = models.PositiveIntegerField(default=0, db_default=0)
+    expected_instance_count = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many the sender spoke of, where one did."
+    )
+    coerced_by = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), editable=False
+    )  # what was changed of what its first instance said: {"issuer": key of the coercion rule, …}
 
     objects = StudyQuerySet.as_manager()
 
@@ -121,7 +154,30 @@ class Study(models.Model):
                 name="study_newest",
             ),
             models.Index(OpClass("accession_number", name="text_pattern_ops"), name="study_accession"),
+            # By key only: an index on a time would make every batch write a new entry into all indexes (no HOT update)
+            models.Index(fields=["id"], name="study_receiving", condition=models.Q(status="receiving")),
         ]
+
+    def __str__(self) -> str:
+        return self.study_instance_uid
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether more images are likely."""
+        return self.status == self.Status.RECEIVING
+
+    @property
+    def missing_count(self) -> int:
+        """How many of the instances that the sender spoke of have not come."""
+        return max(0, (self.expected_instance_count or 0) - self.instance_count)
+
+
+class ExpectedStudy(models.Model):
+    """How many instances a study will have, told before its first one was stored."""
+
+    study_instance_uid = models.CharField(max_length=UID_LENGTH, unique=True, db_collation="C")
+    instance_count = models.PositiveIntegerField()
+    told_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:
         return self.study_instance_uid
@@ -331,3 +387,94 @@ class Conflict(models.Model):
     def held_path(self) -> Path | None:
         """Where the held file lies."""
         return settings.QUARANTINE_DIR / self.held_file if self.held_file else None
+
+
+class CoercionRule(models.Model):
+    """What the database is told instead of what a sender leaves out or gets wrong (`coercion.py`).
+
+    Studies remember the rules that made their identity, so what a rule does never changes: who edits that makes a new
+    rule, and the old one is retired (`replace_rule`).
+    """
+
+    class IssuerAction(models.TextChoices):
+        """What becomes of the issuer."""
+
+        LEAVE = LEAVE, "Leave as sent"
+        ADD = ADD, "Add where there is none"
+        REPLACE = REPLACE, "Replace always"
+
+    EFFECT = ("calling_ae_title", "issuer_action", "issuer", "patient_id_prefix", "character_set")
+
+    _text = RegexValidator(r"^[^\\\x00-\x1f\x7f-\x9f]*$", "No backslash, no control character (PS3.5 6.2).")
+
+    name = models.CharField(max_length=100, help_text="What staff read beside a study that it changed.")
+    calling_ae_title = models.CharField(
+        "calling AE title",
+        max_length=16,
+        blank=True,
+        validators=[ae_title_validator],
+        help_text="Exactly as it is sent; capitals matter. Empty: every sender.",
+    )
+    position = models.PositiveSmallIntegerField(
+        "order", default=100, help_text="The lowest first. For each question the first rule that answers it decides."
+    )
+    is_active = models.BooleanField(default=True)
+    issuer_action = models.CharField(
+        "issuer of Patient ID", max_length=8, choices=IssuerAction.choices, default=LEAVE, blank=True
+    )
+    issuer = models.CharField("this issuer", max_length=64, blank=True, validators=[_text], help_text="(0010,0021)")
+    patient_id_prefix = models.CharField(
+        "prefix of Patient ID",
+        max_length=16,
+        blank=True,
+        validators=[_text],
+        help_text="Put before every Patient ID that does not begin with it already.",
+    )
+    character_set = models.CharField(
+        "character set",
+        max_length=16,
+        blank=True,
+        choices={"": "Leave it to guessing", **CHARACTER_SETS},
+        help_text="How texts are read where the data set names no Specific Character Set.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True, editable=False)
+    replaced_by = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = [models.F("retired_at").desc(nulls_first=True), "position", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["name"], condition=models.Q(retired_at=None), name="coercion_rule_name"),
+            models.CheckConstraint(
+                condition=models.Q(retired_at=None) | models.Q(is_active=False), name="retired_rule_is_not_active"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """A rule does something, says which issuer, and has a name of its own."""
+        if CoercionRule.objects.filter(name=self.name, retired_at=None).exclude(pk=self.pk).exists():
+            raise ValidationError({"name": "Another rule has this name."})
+        if not (self.issuer_action or self.patient_id_prefix or self.character_set):
+            raise ValidationError("The rule does nothing yet: choose an issuer, a prefix or a character set.")
+        if self.issuer_action and not self.issuer:
+            raise ValidationError({"issuer": "Which issuer?"})
+        if self.issuer and not self.issuer_action:
+            raise ValidationError({"issuer_action": "Say whether this issuer is added or replaces what was sent."})
+
+    @property
+    def effect(self) -> str:
+        """What it does, in one line."""
+        words = {ADD: f"issuer {self.issuer} where none is sent", REPLACE: f"issuer {self.issuer}"}
+        parts = [
+            words.get(self.issuer_action, ""),
+            self.patient_id_prefix and f"prefix {self.patient_id_prefix}",
+            self.character_set and f"texts as {self.character_set} where nothing else is said",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def as_rule(self) -> Rule:
+        """As it acts; the key of one that is not saved is 0."""
+        return Rule(self.pk or 0, **{name: getattr(self, name) for name in self.EFFECT})

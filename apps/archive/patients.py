@@ -1,7 +1,7 @@
 """Whose a study is: giving it to another patient, finding two patients to be one, and taking either back.
 
-Every function belongs into the caller's transaction. Patients are locked before studies, as ingest does it; so a study
-that arrives meanwhile is either seen here or sees what was done here.
+Every function belongs into the caller's transaction. Studies are locked before patients, as ingest does it. A study
+that arrives meanwhile is either seen here, because its patient was held for it, or it sees what was done here.
 """
 
 from __future__ import annotations
@@ -56,21 +56,19 @@ def lock_patients(*keys: int) -> dict[int, Patient]:
     return locked
 
 
-def lock_study(pk: int, patient: int) -> Study:
-    """Hold a study. Raises DecisionError when it is not of this patient any more."""
-    study = Study.objects.select_for_update(no_key=True).get(pk=pk)
-    if study.patient_id != patient:
-        raise DecisionError("The study was given to another patient meanwhile. Look again, then decide.")
-    return study
+def hold_studies(condition: Q) -> list[Study]:
+    """These studies, held against ingest and other decisions."""
+    return list(Study.objects.select_for_update(no_key=True).filter(condition).order_by("pk"))
 
 
 def merge_patients(gone: int, stays: int) -> Moves:
     """Two patients are one person: every study of `gone` is of `stays` from now on, and so is what arrives later."""
     if gone == stays:
         raise DecisionError("This is one patient already. Choose another one.")
+    hold_studies(Q(patient=gone))
     lock_patients(gone, stays)
     moves = Moves(gone=gone, patient=stays, last_study=_last_study())
-    studies = Study.objects.select_for_update(no_key=True).filter(patient=gone).order_by("pk")
+    studies = hold_studies(Q(patient=gone))  # with those that came while we waited for the patients
     moves.studies = [MovedStudy(study.pk, gone, study.arrived_as_id) for study in studies]
     _move([moved.study for moved in moves.studies], gone, stays)
     merged = Patient.objects.filter(Q(pk=gone) | Q(merged_into=gone))
@@ -81,11 +79,11 @@ def merge_patients(gone: int, stays: int) -> Moves:
 
 def reassign_study(pk: int, patient: int) -> Moves:
     """One study is of another patient. Its further images may go on naming the old one."""
-    before = Study.objects.get(pk=pk).patient_id
+    (study,) = hold_studies(Q(pk=pk))
+    before = study.patient_id
     if before == patient:
         raise DecisionError("The study is of this patient already. Choose another one.")
     lock_patients(before, patient)
-    study = lock_study(pk, before)
     _move([pk], before, patient)
     return Moves(studies=[MovedStudy(pk, before, study.arrived_as_id)], patient=patient, last_study=_last_study())
 
@@ -133,8 +131,9 @@ def take_back(moves: Moves) -> None:
 
 
 def _lock_again(moves: Moves) -> None:
-    keys = [key for key in (moves.patient, *(moved.patient for moved in moves.studies)) if key]
-    list(Patient.objects.select_for_update().filter(pk__in=moves.merged).order_by("pk"))
-    list(Patient.objects.select_for_update().filter(pk__in=keys).order_by("pk"))
     studies = Q(pk__in=[moved.study for moved in moves.studies]) | Q(patient=moves.patient)
-    list(Study.objects.select_for_update(no_key=True).filter(studies).order_by("pk"))
+    hold_studies(studies)
+    list(Patient.objects.select_for_update().filter(pk__in=moves.merged).order_by("pk"))
+    keys = [key for key in (moves.patient, *(moved.patient for moved in moves.studies)) if key]
+    list(Patient.objects.select_for_update().filter(pk__in=keys).order_by("pk"))
+    hold_studies(studies)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from django.db.models import Count, Exists, F, Lookup, OuterRef, Q, QuerySet, Value, Window
 from django.db.models.functions import RowNumber
 
-from apps.archive.models import Instance, Patient, Series, Study, StudyQuerySet
+from apps.archive.coercion import CHARACTER_SET, ISSUER, PATIENT_ID
+from apps.archive.models import CoercionRule, Instance, Patient, Series, Study, StudyQuerySet
 from apps.archive.names import search_key
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ MAX_TERMS = 6
 MANY = 2000  # keys of one look-up
 RECENT_SERIES = 2000
 BY_STUDY_DATE, BY_ARRIVAL = "study_date", "arrival"
+_COERCED = {ISSUER: "issuer", PATIENT_ID: "prefix of the Patient ID", CHARACTER_SET: "character set"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class StudyCriteria:
 
     text is a name (with * and ?, "family, given" or words in any order), the beginning of a Patient ID or of an
     accession number. Dates are study dates, both inclusive. modalities and source each match any series of the study.
+    is_receiving asks for studies that are still arriving.
     """
 
     text: str = ""
@@ -38,6 +41,7 @@ class StudyCriteria:
     date_from: date | None = None
     date_to: date | None = None
     source: str = ""
+    is_receiving: bool = False
     order: str = BY_STUDY_DATE
 
     @property
@@ -104,10 +108,12 @@ def matching_studies(user: User, criteria: StudyCriteria) -> StudyQuerySet:
         studies = studies.filter(study_date__gte=criteria.date_from)
     if criteria.date_to:
         studies = studies.filter(study_date__lte=criteria.date_to)
+    if criteria.is_receiving:
+        studies = studies.filter(status=Study.Status.RECEIVING)
     if criteria.modalities:
-        studies = studies.filter(_series_matches(Q(modality__in=criteria.modalities)))
+        studies = studies.filter(series_matches(Q(modality__in=criteria.modalities)))
     if criteria.source:
-        studies = studies.filter(_series_matches(Q(calling_ae_title=criteria.source)))
+        studies = studies.filter(series_matches(Q(calling_ae_title=criteria.source)))
     return studies
 
 
@@ -116,7 +122,8 @@ def matching_studies(user: User, criteria: StudyCriteria) -> StudyQuerySet:
 # newest matching studies are then near
 
 
-def _series_matches(condition: Q) -> Q:
+def series_matches(condition: Q) -> Q:
+    """Studies of which any series fits the condition."""
     keys = list(Series.objects.filter(condition).order_by().values_list("study", flat=True)[: MANY + 1])
     return (
         Q(pk__in=set(keys)) if len(keys) <= MANY else Q(Exists(Series.objects.filter(condition, study=OuterRef("pk"))))
@@ -270,6 +277,14 @@ def find_instance(user: User, sop_instance_uid: str) -> Instance:
     """With what its path needs. Raises Instance.DoesNotExist where there is none, or none for this user."""
     visible = Instance.objects.filter(series__study__in=Study.objects.visible_to(user))
     return visible.select_related("series__study", "volume").get(sop_instance_uid=sop_instance_uid)
+
+
+def coercion_rules(study: Study) -> list[tuple[str, CoercionRule]]:
+    """What was changed of what the study's first instance said, in words, and by which rule."""
+    if not study.coerced_by:
+        return []
+    rules = CoercionRule.objects.in_bulk(study.coerced_by.values())
+    return [(_COERCED[what], rules[key]) for what, key in study.coerced_by.items() if key in rules]
 
 
 def list_series(study: Study) -> list[SeriesCard]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 from apps.archive.compare import same_content
@@ -9,10 +10,15 @@ from apps.archive.following import follow_patients, follow_series
 from apps.archive.header import Header, UnreadableError, read_header
 from apps.archive.holding import Ingested, Item, Outcome, file_digest, flag_strangers, hold_item, hold_unreadable
 from apps.archive.models import Conflict, Instance
+from apps.archive.rulebook import current_rules
 from apps.archive.upsert import (
+    KnownStudy,
+    home_key,
     insert_instances,
     known_series,
     known_studies,
+    known_uids,
+    lock_homes,
     lock_studies,
     note_arrivals,
     patient_key,
@@ -21,9 +27,9 @@ from apps.archive.upsert import (
     upsert_studies,
 )
 from apps.storage.durable import sync_folder
-from apps.storage.files import Adopted, adopt, writable_volume
+from apps.storage.files import Adopted, Shelves, adopt, writable_volume
 from apps.storage.models import Volume
-from apps.storage.paths import instance_path
+from apps.storage.paths import file_name, instance_path, series_folder
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +44,14 @@ def store_files(paths: Iterable[Path]) -> list[Ingested]:
     """Store every file, or say why not; one result a file. Raises OSError, NoVolumeError and database errors."""
     results: list[Ingested] = []
     waiting: list[Item] = []
+    rules = current_rules()
     for path in paths:
         try:
-            waiting.append(Item(path, read_header(path)))
+            waiting.append(Item(path, rules.coerced(path, read_header(path))))
         except UnreadableError as error:
             results.append(hold_unreadable(path, str(error)))
+    settled, waiting = _store_into_known(waiting)
+    results += settled
     while waiting:  # one turn stores every new UID; a UID met again, or won by another worker, takes a further turn
         settled, waiting = _store_round(waiting)
         results += settled
@@ -58,6 +67,41 @@ def _store_round(items: list[Item]) -> Settled:
             again.append(item)
     stored, lost = _store_new(list(first.values()))
     return settled + stored, again + lost
+
+
+# --- The usual case: one more instance of a series
+
+
+def _store_into_known(items: list[Item]) -> Settled:
+    """In two statements: files whose series is stored, in the same study of the same patient, and whose name is free.
+
+    Whatever is not as plain as that is left. All known studies of the batch are locked here, before anything else, so
+    that two workers never wait for each other.
+    """
+    homes = lock_homes(item.header for item in items)
+    plain: dict[str, Item] = {}
+    for item in items:
+        if home_key(item.header) in homes:
+            plain.setdefault(item.header.sop_instance_uid, item)
+    if not plain:
+        return [], items
+    volume = writable_volume()
+    with closing(Shelves(Path(volume.root))) as shelves:
+        new = [item for item in plain.values() if shelves.put(item.path, *_place(item.header))]
+        shelves.sync()
+        series = {home[0]: keys for home, keys in homes.items()}
+        inserted = insert_instances([item.header for item in new], series, volume.pk)
+        for item in new:
+            if item.header.sop_instance_uid not in inserted:
+                shelves.drop(*_place(item.header))
+    stored = {item.path for item in new if item.header.sop_instance_uid in inserted}
+    settled = [Ingested(item.path, Outcome.STORED) for item in new if item.path in stored]
+    return settled, [item for item in items if item.path not in stored]
+
+
+def _place(header: Header) -> tuple[str, str]:
+    """Folder below the volume's root, and name in it."""
+    return series_folder(header.study_instance_uid, header.series_instance_uid), file_name(header.sop_instance_uid)
 
 
 # --- What is known already
@@ -76,7 +120,10 @@ def _settle_known(items: list[Item]) -> Settled:
 
 
 def _known_instances(uids: Iterable[str]) -> dict[str, Instance]:
-    rows = Instance.objects.filter(sop_instance_uid__in=list(uids)).select_related("series__study", "volume")
+    known = known_uids(uids)
+    if not known:
+        return {}
+    rows = Instance.objects.filter(sop_instance_uid__in=known).select_related("series__study", "volume")
     return {row.sop_instance_uid: row for row in rows}
 
 
@@ -122,11 +169,14 @@ def _store_new(items: list[Item]) -> Settled:
     fits = _hold_others(settled, fits, lambda h: _is_of_its_series(h, homes), Conflict.Kind.SERIES, _OTHER_STUDY)
     fits, again = _split_by_patient(fits)
     resolved = resolve_patients(item.header for item in fits if item.header.study_instance_uid not in known)
-    patients = resolved.patients | {uid: pk for uid, (_, _, pk) in known.items()}
+    patients = resolved.patients | {uid: study.patient_pk for uid, study in known.items()}
     studies = upsert_studies((item.header for item in fits), patients)
     # Another worker has just made the study for another patient: to be judged against that
     again += [item for item in fits if studies[_study(item)][1] != patients[_study(item)]]
     fits = [item for item in fits if item not in again]
+    # From here on no other worker stores into these studies: what it stored is committed, or it is gone. Series come
+    # after that: else one worker could hold a series that another, who holds the study, waits for.
+    lock_studies({studies[_study(item)][0] for item in fits})
     note_arrivals(resolved.arrived_as)
     flag_strangers(resolved.strangers)
     series = upsert_series((item.header for item in fits), studies)
@@ -154,10 +204,17 @@ def _study(item: Item) -> str:
     return item.header.study_instance_uid
 
 
-def _is_of_its_study(header: Header, known: dict[str, tuple[str, str, int]]) -> bool:
-    """Within one study the Patient ID decides: another spelling of the name is a correction, not another person."""
-    issuer, patient_id, _ = known.get(header.study_instance_uid, (*patient_key(header)[:2], 0))
-    return patient_key(header)[:2] == (issuer, patient_id)
+def _is_of_its_study(header: Header, known: dict[str, KnownStudy]) -> bool:
+    """Within one study the Patient ID decides: another spelling of the name is a correction, not another person.
+
+    By the coercion rules of today, or by those that the study came by: a new rule, a changed and a withdrawn one split
+    no study.
+    """
+    study = known.get(header.study_instance_uid)
+    if study is None or patient_key(header)[:2] == study[:2]:
+        return True
+    rules = current_rules(needed=study.coerced_by.values())
+    return bool(header.patient_id) and rules.identity_by(header, study.coerced_by) == study[:2]
 
 
 def _is_in_its_study(header: Header, series: dict[str, tuple[int, int]], studies: dict[str, tuple[int, int]]) -> bool:
@@ -175,14 +232,17 @@ def _hold_others(
 def _store_instances(items: list[Item], series: dict[str, tuple[int, int]]) -> Settled:
     if not items:
         return [], []
-    # From here on no other worker stores into these studies: what it stored is committed, or it is gone
-    lock_studies({series[item.header.series_instance_uid][1] for item in items})
     volume = writable_volume()
+    with closing(Shelves(Path(volume.root))) as shelves:
+        return _store_on(shelves, volume, items, series)
+
+
+def _store_on(shelves: Shelves, volume: Volume, items: list[Item], series: dict[str, tuple[int, int]]) -> Settled:
     settled: list[Ingested] = []
     lost: list[Item] = []
     adopted: list[tuple[Item, Adopted]] = []
     for item in items:
-        found = adopt(item.path, _target(volume, item.header))
+        found = shelves.adopt(item.path, *_place(item.header))
         if found is not Adopted.OCCUPIED:
             adopted.append((item, found))
         elif _known_instances([item.header.sop_instance_uid]):
@@ -191,11 +251,12 @@ def _store_instances(items: list[Item], series: dict[str, tuple[int, int]]) -> S
             adopted.append((orphan, Adopted.REPLAYED))
         else:
             settled.append(hold_item(item, Conflict.Kind.INSTANCE, "the store holds other content under this UID"))
-    for folder in sorted({_target(volume, item.header).parent for item, _ in adopted}):
-        sync_folder(folder)
+    shelves.sync()
     inserted = insert_instances([item.header for item, _ in adopted], series, volume.pk)
     beaten = [(item, found) for item, found in adopted if item.header.sop_instance_uid not in inserted]
-    _unlink_strays(volume, [item for item, found in beaten if found is Adopted.NEW])
+    for item, found in beaten:  # another worker stored the same UID first, elsewhere: nobody knows of our new link
+        if found is Adopted.NEW:
+            shelves.drop(*_place(item.header))
     settled += [Ingested(item.path, Outcome.STORED) for item, _ in adopted if item.header.sop_instance_uid in inserted]
     return settled, lost + [item for item, _ in beaten]
 
@@ -207,16 +268,6 @@ def _equal_orphan(item: Item, target: Path) -> Item | None:
     except UnreadableError:
         return None
     return Item(item.path, orphan) if orphan.dataset_sha256 == item.header.dataset_sha256 else None
-
-
-def _unlink_strays(volume: Volume, beaten: list[Item]) -> None:
-    """Another worker stored the same UID first: our new link goes, unless it is the very file that worker stored."""
-    winners = _known_instances(item.header.sop_instance_uid for item in beaten)
-    for item in beaten:
-        target = _target(volume, item.header)
-        winner = winners.get(item.header.sop_instance_uid)
-        if winner is not None and winner.path != target:
-            target.unlink(missing_ok=True)
 
 
 def _target(volume: Volume, header: Header) -> Path:

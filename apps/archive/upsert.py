@@ -4,17 +4,26 @@ Every statement takes its rows sorted by key and leaves existing rows as they ar
 same study wait for each other and never deadlock.
 """
 
+import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from apps.archive.header import Header
 from apps.archive.identity import Identity, identity_of
 from apps.archive.names import search_key
 
+logger = logging.getLogger(__name__)
+
+_NOT_BY_ITSELF = 1 << 62  # uses of a statement before psycopg prepares it without being asked
+
 PatientKey = tuple[str, str, str]  # issuer, Patient ID, Study UID where there is no Patient ID
+HomeKey = tuple[str, str, str, str]  # Series UID, Study UID, issuer, Patient ID
 
 
 def patient_key(header: Header) -> PatientKey:
@@ -24,11 +33,31 @@ def patient_key(header: Header) -> PatientKey:
     return "", "", header.study_instance_uid
 
 
+def home_key(header: Header) -> HomeKey:
+    """Where the data set says it belongs."""
+    return header.series_instance_uid, header.study_instance_uid, *patient_key(header)[:2]
+
+
 def fetch(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """All rows of one statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return cursor.fetchall()
+    """All rows of one statement, if it has any.
+
+    The server plans it a few times for each connection and then no more: every batch asks the same.
+    """
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        server = cursor.cursor.connection
+        if server.prepare_threshold is None:  # Django's default: nothing is prepared, not even when asked for
+            server.prepare_threshold = _NOT_BY_ITSELF
+        cursor.cursor.execute(statement, parameters, prepare=True)
+        return cursor.fetchall() if cursor.description else []
+
+
+class KnownStudy(NamedTuple):
+    """A stored study: whose it is, and the coercion rules that made it so."""
+
+    issuer: str
+    patient_id: str
+    patient_pk: int
+    coerced_by: dict[str, int]
 
 
 class KnownPatient(NamedTuple):
@@ -51,14 +80,23 @@ class Resolved(NamedTuple):
     arrived_as: dict[str, int]
 
 
-def known_studies(study_uids: Iterable[str]) -> dict[str, tuple[str, str, int]]:
-    """Study Instance UID → (issuer, Patient ID, the patient's primary key) of those that are stored."""
+def known_uids(sop_uids: Iterable[str]) -> set[str]:
+    """Those of the SOP Instance UIDs that are stored."""
     rows = fetch(
-        "SELECT s.study_instance_uid, p.issuer, p.patient_id, p.id FROM archive_study s"
+        "SELECT sop_instance_uid FROM archive_instance WHERE sop_instance_uid = ANY(%s::text[])",
+        [sorted(set(sop_uids))],
+    )
+    return {uid for (uid,) in rows}
+
+
+def known_studies(study_uids: Iterable[str]) -> dict[str, KnownStudy]:
+    """Study Instance UID → what is known of those that are stored."""
+    rows = fetch(
+        "SELECT s.study_instance_uid, p.issuer, p.patient_id, p.id, s.coerced_by FROM archive_study s"
         " JOIN archive_patient p ON p.id = s.patient_id WHERE s.study_instance_uid = ANY(%s::text[])",
         [sorted(set(study_uids))],
     )
-    return {uid: (issuer, patient_id, pk) for uid, issuer, patient_id, pk in rows}
+    return {uid: KnownStudy(issuer, known_id, pk, json.loads(by)) for uid, issuer, known_id, pk, by in rows}
 
 
 def known_series(series_uids: Iterable[str]) -> dict[str, str]:
@@ -79,12 +117,12 @@ def resolve_patients(headers: Iterable[Header]) -> Resolved:
     """
     first = list(_first_by(headers, lambda header: header.study_instance_uid).values())
     known = _upsert_patients(first, patient_key)
-    doubtful = [header for header in first if _is_another(header, known[patient_key(header)].identity)]
+    doubtful = [header for header in first if is_another_person(header, known[patient_key(header)].identity)]
     relatives = _merged_with({known[patient_key(header)].root for header in doubtful})
     strangers = [
         header
         for header in doubtful
-        if all(_is_another(header, identity) for identity in relatives.get(known[patient_key(header)].root, []))
+        if all(is_another_person(header, identity) for identity in relatives.get(known[patient_key(header)].root, []))
     ]
     own = _upsert_patients(strangers, stranger_key)
     found = {header.study_instance_uid: known[patient_key(header)] for header in first}
@@ -102,13 +140,19 @@ def note_arrivals(arrived_as: dict[str, int]) -> None:
         fetch(
             "UPDATE archive_study s SET arrived_as_id = t.patient"
             " FROM unnest(%s::text[], %s::bigint[]) AS t (uid, patient) WHERE s.study_instance_uid = t.uid"
-            " AND s.arrived_as_id IS NULL AND s.patient_id <> t.patient RETURNING s.id",
+            " AND s.arrived_as_id IS NULL AND s.patient_id <> t.patient",
             [list(arrived_as), list(arrived_as.values())],
         )
 
 
-def _is_another(header: Header, known: Identity) -> bool:
-    return identity_of(header.patient_name, header.birth_date, settings.IDENTITY_KEY).is_clearly_another(known)
+def is_another_person(header: Header, known: Identity) -> bool:
+    """Whether the header clearly speaks of somebody else under the same Patient ID."""
+    return person_of(header).is_clearly_another(known)
+
+
+def person_of(header: Header) -> Identity:
+    """The digests of the person whom the header names."""
+    return identity_of(header.patient_name, header.birth_date, settings.IDENTITY_KEY)
 
 
 def _merged_with(roots: set[int]) -> dict[int, list[Identity]]:
@@ -151,7 +195,7 @@ def _upsert_patients(
         return {}
     keys = sorted(first)
     names = [first[key].patient_name for key in keys]
-    identities = [identity_of(first[key].patient_name, first[key].birth_date, settings.IDENTITY_KEY) for key in keys]
+    identities = [person_of(first[key]) for key in keys]
     columns: list[list[Any]] = [
         *_columns(keys, 3),
         names,
@@ -161,8 +205,7 @@ def _upsert_patients(
         [identity.birth for identity in identities],
         [" ".join(sorted(identity.family)) for identity in identities],
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT_PATIENTS, columns)
+    fetch(_INSERT_PATIENTS, columns)
     rows = fetch(  # FOR KEY SHARE: a merge waits for us, or we for it and read what it left
         "SELECT issuer, patient_id, only_study_uid, id, coalesce(merged_into_id, id), birth_hmac, family_hmacs"
         " FROM archive_patient WHERE (issuer, patient_id, only_study_uid)"
@@ -182,8 +225,8 @@ def upsert_studies(headers: Iterable[Header], patients: dict[str, int]) -> dict[
     ordered = [first[uid] for uid in uids]
     _insert(
         "archive_study (study_instance_uid, patient_id, study_date, study_time, study_id, accession_number,"
-        " description, referring_physician, institution)",
-        "text bigint date time text text text text text",
+        " description, referring_physician, institution, coerced_by)",
+        "text bigint date time text text text text text jsonb",
         [
             uids,
             [patients[header.study_instance_uid] for header in ordered],
@@ -194,6 +237,7 @@ def upsert_studies(headers: Iterable[Header], patients: dict[str, int]) -> dict[
             [header.study_description for header in ordered],
             [header.referring_physician for header in ordered],
             [header.institution for header in ordered],
+            [json.dumps(dict(header.coerced_by)) for header in ordered],
         ],
         order="1",
         conflict="(study_instance_uid)",
@@ -243,6 +287,33 @@ def lock_studies(study_ids: Iterable[int]) -> None:
     )
 
 
+_LOCK_HOMES = """
+WITH studies AS MATERIALIZED (
+    SELECT s.id, s.study_instance_uid, p.issuer, p.patient_id
+    FROM archive_study s JOIN archive_patient p ON p.id = s.patient_id
+    WHERE s.study_instance_uid = ANY(%s::text[])
+    ORDER BY s.id
+    FOR NO KEY UPDATE OF s
+)
+SELECT r.series_instance_uid, s.study_instance_uid, s.issuer, s.patient_id, r.id, s.id
+FROM studies s JOIN archive_series r ON r.study_id = s.id
+WHERE r.series_instance_uid = ANY(%s::text[])
+ORDER BY r.id
+FOR NO KEY UPDATE OF r
+"""
+
+
+def lock_homes(headers: Iterable[Header]) -> dict[HomeKey, tuple[int, int]]:
+    """Home → primary keys (series, study) of those that are stored just so: this series in this study of this patient.
+
+    Holds every known study of the headers until the transaction ends, in order of key, and their series. The rows are
+    what they are now: one that somebody changed while we waited for its lock is judged as he left it.
+    """
+    homes = {home_key(header) for header in headers}
+    rows = fetch(_LOCK_HOMES, [sorted({study for _, study, _, _ in homes}), sorted({series for series, *_ in homes})])
+    return {tuple(home): (series, study) for *home, series, study in rows if tuple(home) in homes}
+
+
 _INSERT_INSTANCES = """
 WITH incoming AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::int[], %s::int[], %s::int[], %s::int[],
@@ -265,35 +336,70 @@ WITH incoming AS (
 ), counted_studies AS (
     UPDATE archive_study AS s
     SET instance_count = s.instance_count + c.instances, size_bytes = s.size_bytes + c.bytes,
-        series_count = s.series_count + c.series, updated_at = now()
+        series_count = s.series_count + c.series, updated_at = now(),
+        status = CASE WHEN s.instance_count < s.expected_instance_count
+            AND s.instance_count + c.instances >= s.expected_instance_count THEN 'complete' ELSE 'receiving' END,
+        completed_at = CASE WHEN s.instance_count < s.expected_instance_count
+            AND s.instance_count + c.instances >= s.expected_instance_count THEN now() END,
+        reopened_at = CASE WHEN s.status = 'complete' THEN now() ELSE s.reopened_at END,
+        reopened_count = s.reopened_count + (s.status = 'complete')::int
     FROM (SELECT study_id, sum(instances) AS instances, sum(bytes) AS bytes, sum(is_first) AS series
           FROM counted_series GROUP BY study_id) AS c
     WHERE s.id = c.study_id
+    RETURNING s.study_instance_uid, s.completed_at, s.reopened_at
 )
-SELECT sop_instance_uid FROM inserted
+SELECT 'stored', sop_instance_uid FROM inserted
+UNION ALL SELECT 'reopened', study_instance_uid FROM counted_studies WHERE reopened_at = now()
+UNION ALL SELECT 'complete', study_instance_uid FROM counted_studies WHERE completed_at = now()
 """
 
 
 def insert_instances(headers: Iterable[Header], series: dict[str, tuple[int, int]], volume_id: int) -> set[str]:
     """Insert new instances and add to the counters what was really inserted; returns the SOP Instance UIDs of those.
 
-    The caller holds the studies' rows (`lock_studies`), because the counters of several are changed at once.
+    With the counters changes whether a study is still arriving (`complete.py`). The caller holds the studies' rows
+    (`lock_studies`), because the counters of several are changed at once.
     """
-    ordered = sorted(headers, key=lambda header: header.sop_instance_uid)
-    columns: list[list[Any]] = [
-        [header.sop_instance_uid for header in ordered],
-        [header.sop_class_uid for header in ordered],
-        [header.transfer_syntax_uid for header in ordered],
-        [series[header.series_instance_uid][0] for header in ordered],
-        [header.instance_number for header in ordered],
-        [header.rows for header in ordered],
-        [header.columns for header in ordered],
-        [header.number_of_frames for header in ordered],
-        [header.file_sha256 for header in ordered],
-        [header.dataset_sha256 for header in ordered],
-        [header.size_bytes for header in ordered],
+    ordered = sorted(headers, key=attrgetter("sop_instance_uid"))
+    if not ordered:
+        return set()
+    columns = [
+        _texts(header.sop_instance_uid for header in ordered),
+        _texts(header.sop_class_uid for header in ordered),
+        _texts(header.transfer_syntax_uid for header in ordered),
+        _numbers(series[header.series_instance_uid][0] for header in ordered),
+        _numbers(header.instance_number for header in ordered),
+        _numbers(header.rows for header in ordered),
+        _numbers(header.columns for header in ordered),
+        _numbers(header.number_of_frames for header in ordered),
+        _digests(header.file_sha256 for header in ordered),
+        _digests(header.dataset_sha256 for header in ordered),
+        _numbers(header.size_bytes for header in ordered),
     ]
-    return {uid for (uid,) in fetch(_INSERT_INSTANCES, [*columns, volume_id])}
+    found = fetch(_INSERT_INSTANCES, [*columns, volume_id])
+    log_status((uid, what) for what, uid in found if what != "stored")
+    return {uid for what, uid in found if what == "stored"}
+
+
+def log_status(changes: Iterable[tuple[str, str]]) -> None:
+    """One line for each (Study Instance UID, what became of the study), once it is committed."""
+    for uid, status in changes:
+        transaction.on_commit(partial(logger.info, "study %s: %s", uid, status))
+
+
+# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's own dumper of lists takes five times as long
+
+
+def _texts(values: Iterable[str]) -> str:
+    return '{"' + '","'.join(value.replace("\\", "\\\\").replace('"', '\\"') for value in values) + '"}'
+
+
+def _numbers(values: Iterable[int | None]) -> str:
+    return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+
+
+def _digests(values: Iterable[bytes]) -> str:
+    return '{"' + '","'.join("\\\\x" + value.hex() for value in values) + '"}'
 
 
 def _insert(
@@ -309,12 +415,11 @@ def _insert(
     head = ", ".join((table.removesuffix(")"), *now, *zero)) + ")"
     constants = ", now()" * len(now) + ", 0" * len(zero)
     arrays = ", ".join(f"%s::{kind}[]" for kind in types.split())
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {head} SELECT t.*{constants} FROM unnest({arrays}) AS t ORDER BY {order}"  # noqa: S608
-            f" ON CONFLICT {conflict} DO NOTHING",
-            columns,
-        )
+    fetch(
+        f"INSERT INTO {head} SELECT t.*{constants} FROM unnest({arrays}) AS t ORDER BY {order}"  # noqa: S608
+        f" ON CONFLICT {conflict} DO NOTHING",
+        columns,
+    )
 
 
 def _first_by(headers: Iterable[Header], key: Any) -> dict[Any, Header]:

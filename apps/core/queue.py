@@ -9,9 +9,13 @@ STORE_BATCH = "ingest.store_batch"
 RUN_RETRIEVE = "transfer.run_retrieve"
 DRAIN_PRINTER = "printing.drain_printer"
 SEND_DUE_WORK = "maintenance.send_due_work"
+COMPLETE_STUDIES = "maintenance.complete_studies"
 SWEEP_SPOOL = "maintenance.sweep_spool"
 PRUNE_OUTBOX = "maintenance.prune_outbox"
 CLEAR_SESSIONS = "maintenance.clear_sessions"
+PUBLISH_RULES = "maintenance.publish_rules"
+FOLD_JOURNAL = "maintenance.fold_journal"
+PRUNE_TRAFFIC = "maintenance.prune_traffic"
 
 
 def enqueue(task_name: str, *keys: int | str) -> None:

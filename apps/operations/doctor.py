@@ -26,18 +26,21 @@ from apps.core.leader import lock_key
 from apps.core.models import Outbox
 from apps.core.queue import QUEUE_NAMES
 from apps.core.secrets import read_secret
+from apps.nodes.models import RemoteNode
+from apps.nodes.snapshot import is_published, rules_file
 from apps.storage.models import Volume
 from apps.storage.probe import probe_folder
 from apps.storage.spool import Spool
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
-SECRETS = ("django-secret-key", "identity-key", f"database-{APP_ROLE}")
+SECRETS = ("django-secret-key", "identity-key", "rules-key", f"database-{APP_ROLE}")
 OUTBOX_AGE_MAX = timedelta(seconds=60)
 SPOOL_AGE_MAX_S = 120
 BEAT_AGE_MAX = timedelta(seconds=60)
 CLOCK_DIFFERENCE_MAX_S = 2.0
 CERTIFICATE_DAYS_MIN = 30
 ECHO_TIMEOUT_S = 5
+RECEIVER_STATUS_AGE_MAX_S = 30
 VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
 RABBITMQCTL_TIMEOUT_S = 30
 
@@ -208,6 +211,36 @@ def _receiver() -> Iterator[Answer]:
         yield WRONG, f"{where} answered C-ECHO with no success", "look into the receiver's log"
 
 
+def _connections() -> Iterator[Answer]:
+    """What the receiver's first process counted, over all of its processes."""
+    status = json.loads(settings.RECEIVER_STATUS_FILE.read_text())
+    age_s = time.time() - status["written_at"]
+    text = "{processes} processes, {associations} associations, {connecting} connections without a request".format(
+        **status
+    )
+    if age_s > RECEIVER_STATUS_AGE_MAX_S:
+        yield WRONG, f"counted last {age_s:.0f} s ago: {text}", "is the receiver running, and its disk not full?"
+    elif status["processes"] == 0:
+        yield WRONG, text, "look into the receiver's log"
+    elif status["connecting"] >= settings.DICOM_MAX_CONNECTING:
+        yield WRONG, text, "somebody opens connections and says nothing: a port scan, or a hanging station?"
+    elif status["associations"] >= settings.DICOM_MAX_ASSOCIATIONS:
+        yield WRONG, f"{text}: no more are accepted", "raise DICOMSYS_DICOM_MAX_ASSOCIATIONS, or find who holds them"
+    else:
+        yield OK, text
+
+
+def _rules() -> Iterator[Answer]:
+    unknown = RemoteNode.objects.filter(is_active=True, check_address=True, sender_addresses="")
+    for node in unknown.exclude(resolution_error=""):
+        yield WRONG, f"{node.ae_title}, host {node.host}: {node.resolution_error}", "correct the host of the node"
+    if is_published():
+        yield OK, f"{RemoteNode.objects.filter(is_active=True).count()} nodes, as the receiver reads them"
+    else:
+        name = rules_file().name
+        yield WRONG, f"{name} does not say what the tables say", "are beat and the maintenance worker running?"
+
+
 def _file_store() -> Iterator[Answer]:
     volumes = list(Volume.objects.all())
     if not volumes:
@@ -304,6 +337,8 @@ _QUESTIONS: dict[str, Callable[[], Iterator[Answer]]] = {
     "relay": _relay,
     "beat": _beat,
     "receiver": _receiver,
+    "connections": _connections,
+    "rules": _rules,
     "file store": _file_store,
     "spool": _spool,
     "secrets": _secrets,
@@ -318,6 +353,8 @@ _ADVICE = {
     "queue members": "does the command of DICOMSYS_RABBITMQCTL work?",
     "dead letters": "run `manage.py declare_queues`",
     "workers": "run `manage.py declare_queues`",
+    "connections": "is the receiver running?",
+    "rules": "are beat and the maintenance worker running, and may they write into the data folder?",
     "file store": "is the volume mounted and writable by this user?",
     "secrets": "put the secret into the keyring",
 }

@@ -35,6 +35,7 @@ class SearchForm(forms.Form):
     date_from = forms.DateField(required=False)
     date_to = forms.DateField(required=False)
     source = forms.CharField(required=False, max_length=16)
+    receiving = forms.BooleanField(required=False)
     order = forms.ChoiceField(required=False, choices=[(BY_STUDY_DATE, "Study date"), (BY_ARRIVAL, "Received")])
 
     def clean(self) -> dict[str, Any]:
@@ -55,6 +56,7 @@ class SearchForm(forms.Form):
             date_from=begin,
             date_to=end,
             source=data.get("source", ""),
+            is_receiving=data.get("receiving", False),
             order=data.get("order") or BY_STUDY_DATE,
         )
 

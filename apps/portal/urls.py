@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern] = [
     path("worklist/more/", views.more, name="more"),
     path("worklist/poll/", views.poll, name="poll"),
     path("studies/<uid:study_uid>/", views.study, name="study"),
+    path("studies/<uid:study_uid>/arrival/", views.arrival, name="arrival"),
     path("series/<uid:series_uid>/", views.series, name="series"),
     path("instances/<uid:sop_uid>/", views.details, name="details"),
     path("instances/<uid:sop_uid>/thumbnail/<int:size_px>/", views.thumbnail, name="thumbnail"),

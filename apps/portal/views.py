@@ -15,6 +15,7 @@ from apps.accounts.models import User
 from apps.archive.models import Instance, Series, Study
 from apps.archive.queries import (
     StudyPage,
+    coercion_rules,
     count_newer,
     find_instance,
     find_series,
@@ -104,7 +105,10 @@ def _results(request: HttpRequest, form: SearchForm) -> dict[str, object]:
 
 def _state(page: StudyPage) -> str:
     """Changes whenever the page would look different; the same in every process."""
-    shown = [(row.study.pk, row.study.updated_at.isoformat(), row.study.instance_count) for row in page.rows]
+    shown = [
+        (row.study.pk, row.study.updated_at.isoformat(), row.study.instance_count, row.study.status)
+        for row in page.rows
+    ]
     return sha256(repr(shown).encode()).hexdigest()[:16]
 
 
@@ -126,8 +130,28 @@ def study(request: HttpRequest, study_uid: str) -> HttpResponse:
         found = find_study(_user(request), study_uid)
     except Study.DoesNotExist as error:
         raise Http404 from error
-    context = {"study": found, "cards": list_series(found), "priors": prior_studies(_user(request), found)}
-    return render(request, "portal/study.html", context | {"size_px": THUMBNAIL_PX})
+    context = {
+        "study": found,
+        "shown": found.instance_count,
+        "coercion": coercion_rules(found),
+        "cards": list_series(found),
+        "priors": prior_studies(_user(request), found),
+        "size_px": THUMBNAIL_PX,
+    }
+    return render(request, "portal/study.html", context)
+
+
+@require_GET
+@requires("archive.view_study")
+def arrival(request: HttpRequest, study_uid: str) -> HttpResponse:
+    """How much of the study is here and whether more comes, as pieces of a page that showed `shown` objects."""
+    try:
+        found = find_study(_user(request), study_uid)
+    except Study.DoesNotExist as error:
+        raise Http404 from error
+    shown = _position(request, "shown", found.instance_count)
+    context = {"study": found, "shown": shown, "new_count": max(0, found.instance_count - shown)}
+    return render(request, "portal/study_arrival.html", context)
 
 
 @require_GET

@@ -14,12 +14,18 @@ def sync_folder(folder: Path) -> None:
     """fsync a folder; where the file system has no such thing, rename is durable by itself or nothing helps."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        sync_open_folder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_open_folder(descriptor: int) -> None:
+    """The same by the descriptor of the folder."""
+    try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def make_folders(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Paths made of UIDs: no PHI, and no UID becomes a path unchecked. Plain Python."""
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import PurePosixPath
 
@@ -19,6 +20,16 @@ def instance_path(study_uid: str, series_uid: str, sop_uid: str, variant: str = 
 
     A variant, of hexadecimal digits, names another file under the same UID.
     """
+    return PurePosixPath(series_folder(study_uid, series_uid), file_name(sop_uid, variant))
+
+
+@lru_cache(maxsize=1024)
+def series_folder(study_uid: str, series_uid: str) -> str:
+    """`aa/bb/study/series`: where the files of one series lie."""
     digest = sha256(study_uid.encode("utf-8", "surrogateescape")).hexdigest()
-    folder = PurePosixPath(digest[:2], digest[2:4], safe_uid(study_uid), safe_uid(series_uid))
-    return folder / f"{safe_uid(sop_uid)}{variant and f'-{variant}'}.dcm"
+    return f"{digest[:2]}/{digest[2:4]}/{safe_uid(study_uid)}/{safe_uid(series_uid)}"
+
+
+def file_name(sop_uid: str, variant: str = "") -> str:
+    """The name of one instance in the folder of its series."""
+    return f"{safe_uid(sop_uid)}{variant and f'-{variant}'}.dcm"

@@ -10,7 +10,6 @@ A batch folder is held by an flock of its receiver on the folder itself; where t
 import fcntl
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +19,8 @@ from threading import Lock
 from apps.core.errors import RetryableError
 from apps.storage.durable import make_folders, sync_folder
 
+_CLOSED = -1
+FILE_MODE = 0o640  # the file store keeps it: a spooled file is linked, not copied
 BATCH_FILES = 50
 BATCH_BYTES = 5_000_000
 BATCH_AGE_S = 0.1
@@ -55,8 +56,13 @@ class Spool:
 
     def check_room(self) -> None:
         """Raise SpoolFullError when less than the wanted bytes are free."""
-        if shutil.disk_usage(self.open_dir).free < self.min_free_bytes:
+        usage = os.statvfs(self.open_dir)
+        if usage.f_bavail * usage.f_frsize < self.min_free_bytes:
             raise SpoolFullError("the spool's disk is nearly full")
+
+    def backlog(self) -> int:
+        """How many batches wait for ingest."""
+        return sum(1 for _ in os.scandir(self.closed_dir))
 
     def closed_batches(self, older_than_s: float = 0.0) -> list[str]:
         """Names of the batches ready for ingest, oldest first."""
@@ -132,36 +138,30 @@ class Batch:
         self._spool = spool
         self.folder = spool.open_dir / name
         self.folder.mkdir()
-        self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self.descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         sync_folder(spool.open_dir)
         self.writing = Lock()
         self.opened_at = time.monotonic()
         self._files = self._bytes = 0
         self._is_closed = False
 
-    def write(self, chunks: Sequence[bytes | memoryview]) -> Path:
-        """Store one Part 10 file; when this returns it survives a power cut.
-
-        Raises OSError: then nothing is kept, or, where only the folder could not be synced, a file that nobody was
-        told of and that is stored all the same. Raises BatchClosedError.
-        """
+    def begin(self) -> "Incoming":
+        """Open the next file, to be written piece by piece. Raises OSError, BatchClosedError."""
         if self._is_closed:
             raise BatchClosedError(self.name)
         self._files += 1
-        partial = self.folder / f"{self._files}.part"
+        return Incoming(self, f"{self._files}.part")
+
+    def write(self, chunks: Sequence[bytes | memoryview]) -> Path:
+        """Store one Part 10 file; when this returns it survives a power cut. Raises as `Incoming.commit`."""
+        incoming = self.begin()
         try:
-            with partial.open("xb", buffering=0) as file:
-                for chunk in chunks:
-                    _write_all(file.fileno(), chunk)
-                    self._bytes += len(chunk)
-                os.fdatasync(file.fileno())
+            incoming.write(*chunks)
+            return incoming.commit()
         except OSError:
-            partial.unlink(missing_ok=True)
+            incoming.discard()
             raise
-        path = partial.rename(partial.with_suffix(".dcm"))
-        os.fsync(self._descriptor)
-        return path
 
     def files(self) -> list[Path]:
         """Its whole files, in the order they came."""
@@ -181,10 +181,64 @@ class Batch:
         try:
             return self.name if self._spool.finish(self.folder) else None
         finally:
-            os.close(self._descriptor)
+            os.close(self.descriptor)
+
+    def count(self, size_bytes: int) -> None:
+        """Add what was written to the batch's size."""
+        self._bytes += size_bytes
 
 
-def _write_all(descriptor: int, chunk: bytes | memoryview) -> None:
-    view = memoryview(chunk)
+class Incoming:
+    """One file on its way into a batch: a `.part` until it is committed. Used by one thread."""
+
+    def __init__(self, batch: Batch, name: str) -> None:
+        self._batch, self._name = batch, name
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._file = os.open(name, flags, FILE_MODE, dir_fd=batch.descriptor)
+
+    def write(self, *chunks: bytes | memoryview) -> None:
+        """Append. Raises OSError; then `discard`."""
+        size = sum(map(len, chunks))
+        written = os.writev(self._file, chunks)
+        self._batch.count(size)
+        if written < size:
+            _write_rest(self._file, chunks, written)
+
+    def commit(self) -> Path:
+        """Give it its final name; when this returns it survives a power cut.
+
+        Raises OSError: then nothing is kept after `discard`, or, where only the folder could not be synced, a file
+        that nobody was told of and that is stored all the same.
+        """
+        os.fdatasync(self._file)
+        self._close()
+        final = f"{self._name.removesuffix('.part')}.dcm"
+        folder = self._batch.descriptor
+        os.rename(self._name, final, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+        return self._batch.folder / final
+
+    def discard(self) -> None:
+        """Drop what was written; nobody was told that it is kept. Does nothing after `commit`."""
+        self._close()
+        with suppress(OSError):
+            os.unlink(self._name, dir_fd=self._batch.descriptor)
+
+    def move_to(self, batch: Batch) -> None:
+        """Go on in another, new batch: so that a slow sender's long file does not hold up those before it."""
+        other = batch.begin()
+        os.rename(self._name, other._name, src_dir_fd=self._batch.descriptor, dst_dir_fd=batch.descriptor)
+        other._close()
+        self._batch, self._name = batch, other._name
+
+    def _close(self) -> None:
+        descriptor, self._file = self._file, _CLOSED
+        if descriptor != _CLOSED:
+            os.close(descriptor)
+
+
+def _write_rest(descriptor: int, chunks: Sequence[bytes | memoryview], written: int) -> None:
+    """What one writev left over: the disk is full, or a signal came between."""
+    view = memoryview(b"".join(chunks))[written:]
     while view:
         view = view[os.write(descriptor, view) :]

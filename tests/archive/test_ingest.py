@@ -7,11 +7,13 @@ from django.conf import settings
 from django.db import DataError, connection
 from pydicom.uid import generate_uid
 
-from apps.archive import ingest, settling
+from apps.archive import ingest, settling, upsert
 from apps.archive.ingest import Outcome, store_batch
 from apps.archive.models import Conflict, Instance, Patient, Series, Study
 from apps.audit.models import AuditEvent
+from apps.storage import files
 from apps.storage.files import NoVolumeError
+from apps.storage.models import Volume
 from apps.storage.spool import Spool
 from tests.dicom import ct_dataset, encode, part10, series_of
 
@@ -299,6 +301,93 @@ def test_a_run_cut_off_before_its_commit_is_repeated_without_a_trace(volume, mon
 
     assert [result.outcome for result in store_batch(name)] == [Outcome.STORED]
     assert Instance.objects.get().open_file().read() == part10(dataset)
+
+
+def test_a_run_cut_off_after_it_linked_files_of_a_known_series_is_repeated(volume, monkeypatch):
+    first, second = series_of(2)
+    store(first)
+    name = spooled(part10(second))
+
+    def cut(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(settling, "insert_instances", cut)
+        store_batch(name)
+    assert len(list(Path(volume.root).rglob("*.dcm"))) == 2
+
+    assert [result.outcome for result in store_batch(name)] == [Outcome.STORED]
+    assert Study.objects.get().instance_count == 2
+    assert len(list(Path(volume.root).rglob("*.dcm"))) == 2
+
+
+def test_more_of_a_known_series_takes_no_other_way_than_two_statements(volume, monkeypatch):
+    datasets = series_of(40)
+    store(*datasets[:2])
+
+    def refuse(*args):
+        raise AssertionError("not the usual case")
+
+    monkeypatch.setattr(settling, "_store_round", refuse)
+    statements = []
+    real = upsert.fetch
+    monkeypatch.setattr(upsert, "fetch", lambda *args: statements.append(args[0]) or real(*args))
+    assert store(*datasets[2:]) == ["stored"] * 38
+    assert len(statements) == 2
+    assert Study.objects.get().instance_count == 40
+
+
+def test_a_uid_known_in_another_series_leaves_no_second_file(volume):
+    one, other = ct_dataset(), ct_dataset()
+    store(one, other)
+    one.SeriesInstanceUID, one.StudyInstanceUID = other.SeriesInstanceUID, other.StudyInstanceUID
+    assert store(one) == ["conflict"]
+    assert Conflict.objects.get().kind == Conflict.Kind.INSTANCE
+    assert len(list(Path(volume.root).rglob(f"{one.SOPInstanceUID}.dcm"))) == 1
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new series", "known series"])
+def test_uids_full_of_quotes_are_stored_as_they_are(volume, known):
+    hostile = ['1.2"},{"', "1.2\\", "NULL", "{}", "1,2", "'; --", " 1 .2", 'ä"ö']
+    datasets = series_of(len(hostile) + 1)
+    if known:
+        store(datasets[-1])
+    raw = []
+    for dataset, uid in zip(datasets, hostile, strict=False):
+        sent = dataset.SOPInstanceUID.encode()
+        raw.append(part10(dataset).replace(sent, uid.encode("latin-1").ljust(len(sent), b"\0")))
+    assert {result.outcome for result in store_batch(spooled(*raw))} == {Outcome.STORED}
+    found = set(
+        Instance.objects.exclude(sop_instance_uid=datasets[-1].SOPInstanceUID).values_list(
+            "sop_instance_uid", flat=True
+        )
+    )
+    assert found == {uid.strip() for uid in hostile}
+    assert all(instance.path.is_file() for instance in Instance.objects.all())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_volume_that_was_removed_a_moment_ago_is_not_stored_into(file_store, volume):
+    first = series_of(1)[0]
+    store(first)
+    Instance.objects.all().delete()
+    volume.delete()
+    root = file_store / "another"
+    root.mkdir()
+    Volume.objects.create(name="another", root=str(root))
+
+    dataset = ct_dataset()
+    assert store(dataset) == ["stored"]
+    assert Instance.objects.get().path.is_relative_to(root)
+
+
+def test_a_full_volume_is_seen_within_a_second(volume, settings, monkeypatch):
+    store(ct_dataset())
+    settings.SPOOL_MIN_FREE_BYTES = 1 << 60
+    now = files.monotonic()
+    monkeypatch.setattr(files, "monotonic", lambda: now + 1)
+    with pytest.raises(NoVolumeError):
+        store(ct_dataset())
 
 
 def test_a_batch_that_is_gone_is_no_error(volume):

@@ -16,8 +16,9 @@ def milliseconds(work: Callable[[], object], rounds: int = 9) -> float:
     return median(times) * 1000
 
 
-def report(name: str, value: float, unit: str, peer: float | None = None) -> None:
-    """One line; the ratio is how many times the peer's value ours goes into it."""
+def report(name: str, value: float, unit: str, peer: float | None = None, *, more_is_better: bool = False) -> None:
+    """One line; the ratio is how many times better ours is than the peer's."""
     words = [name, f"{value:.4g}", unit]
-    words += [f"{peer:.4g}", f"{peer / value:.1f}"] if peer else ["-", "-"]
+    ratio = (value / peer if more_is_better else peer / value) if peer and value else None
+    words += [f"{peer:.4g}", f"{ratio:.2f}" if more_is_better else f"{ratio:.1f}"] if peer and ratio else ["-", "-"]
     print(", ".join(words), flush=True)

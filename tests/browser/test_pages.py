@@ -5,9 +5,9 @@ from playwright.sync_api import Page, expect
 from pydicom.uid import generate_uid
 
 from apps.accounts.models import User
-from apps.archive.models import Conflict, Study
+from apps.archive.models import CoercionRule, Conflict, Study
 from apps.portal import views
-from tests.browser.conftest import keep_picture
+from tests.browser.conftest import SCREENSHOTS, keep_picture
 from tests.dicom import ct_dataset, series_of
 from tests.factories import make_study, store
 
@@ -225,6 +225,59 @@ def test_a_page_in_use_only_gets_a_hint(signed_in):
     expect(hint).to_have_count(0)
 
 
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
+def test_a_study_arrives_is_complete_and_opens_again_before_one_s_eyes(signed_in, volume, width, dark):
+    images = series_of(5, PatientName="Müller^Anna", PatientID="P77")
+    uid = images[0].StudyInstanceUID
+    make_study("Baker^Jane", expected_instance_count=12)
+    make_study("Smith^John")
+    store(*images[:2])
+    look = f"{'dark' if dark else 'light'}-{width}"
+    page = signed_in(width=width, dark=dark)
+    badge = page.locator(".badge.receiving")
+    expect(badge).to_have_count(1)
+    assert fits(page)
+    keep_picture(page, f"arriving-worklist-{look}")
+    before = page.locator(".studies").bounding_box()
+    Study.objects.filter(study_instance_uid=uid).update(status="complete")
+    page.evaluate("document.activeElement.blur()")
+    say_hello_again(page)
+    expect(badge).to_have_count(0)
+    assert page.locator(".studies").bounding_box() == before
+
+    store(images[2])
+    page.goto(f"/studies/{uid}/")
+    expect(badge).to_have_count(1)
+    height = page.locator(".study-head").bounding_box()["height"]
+    keep_picture(page, f"arriving-study-{look}")
+    store(images[3])
+    expect(page.locator("#stored")).to_contain_text("4 objects")
+    keep_picture(page, f"arriving-study-more-{look}")
+    assert page.locator(".study-head").bounding_box()["height"] == height
+    assert unnamed_controls(page) == []
+    Study.objects.filter(study_instance_uid=uid).update(status="complete", expected_instance_count=9)
+    expect(badge).to_have_count(0)
+    expect(page.locator("#stored")).to_contain_text("5 of 9 missing")
+    assert fits(page)
+    keep_picture(page, f"arrived-study-{look}")
+    page.get_by_role("link", name="Show 1 more").click()
+    expect(page.get_by_text("4 images")).to_be_visible()
+    expect(page.get_by_role("link", name="Show 1 more")).to_have_count(0)
+
+
+def test_the_filter_for_what_is_arriving(signed_in):
+    make_study("Baker^Jane")
+    page = signed_in()
+    expect(rows(page)).to_have_count(1)
+    page.get_by_label("Receiving").check(force=True)
+    expect(page.get_by_text("No study is arriving")).to_be_visible()
+    make_study("Smith^John", status="receiving")
+    page.evaluate("document.activeElement.blur()")
+    say_hello_again(page)
+    expect(rows(page)).to_have_count(1)
+    keep_picture(page, "worklist-filter-receiving")
+
+
 def test_after_the_session_has_ended_a_search_leads_to_the_sign_in_page(signed_in):
     from django.contrib.sessions.models import Session
 
@@ -312,6 +365,34 @@ def test_an_odd_uid_opens_from_the_worklist(signed_in):
 
 
 # --- Administration
+
+
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
+def test_a_coercion_rule_is_tried_before_it_is_saved(signed_in, complaints, volume, width, dark):
+    complaints.expected.append("422 (Unprocessable")
+    store(*series_of(1, PatientName="Müller^Anna", PatientID="4711", IssuerOfPatientID=None))
+    store(*series_of(1, PatientName="Smith^John", PatientID="4712", IssuerOfPatientID="ST-ANNA"))
+    store(*series_of(1, PatientName="Baker^Jane", PatientID="KH-4713", IssuerOfPatientID=None))
+    store(*series_of(1, PatientName="Cole^Anne", PatientID="4711", IssuerOfPatientID="KH", PatientBirthDate="19991231"))
+    look = f"{'dark' if dark else 'light'}-{width}"
+    page = signed_in("administrator", "radiologist", width=width, dark=dark)
+    page.goto("/admin/archive/coercionrule/add/")
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.locator("#dry-run")).to_contain_text("This field is required")
+    page.get_by_label("Name").fill("CT: issuer and prefix")
+    page.get_by_label("Calling AE title").fill("SENDER")
+    page.get_by_label("Issuer of Patient ID").select_option("add")
+    page.get_by_label("This issuer").fill("KH")
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.locator("#dry-run")).to_contain_text("Dry run on the newest 4 studies from SENDER")
+    expect(page.locator("#dry-run tbody tr")).to_have_count(4)
+    assert CoercionRule.objects.count() == 0
+    assert fits(page)
+    page.screenshot(path=f"{SCREENSHOTS}/dry-run-{look}.png", full_page=True) if SCREENSHOTS else None
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url("**/admin/archive/coercionrule/")
+    expect(page.get_by_text("issuer KH where none is sent")).to_be_visible()
+    keep_picture(page, f"coercion-rules-{look}")
 
 
 @pytest.mark.parametrize("dark", [False, True])

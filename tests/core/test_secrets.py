@@ -76,7 +76,8 @@ def test_a_missing_secret_names_itself(ring, monkeypatch):
         keyring.set_keyring(before)
 
 
-def test_settings_stop_and_name_the_missing_secret(tmp_path):
+@pytest.mark.parametrize(("present", "missing"), [([], "django-secret-key"), (["django-secret-key"], "rules-key")])
+def test_settings_stop_and_name_the_missing_secret(tmp_path, present, missing):
     import subprocess
     import sys
 
@@ -84,6 +85,9 @@ def test_settings_stop_and_name_the_missing_secret(tmp_path):
 
     (tmp_path / "key").write_bytes(os.urandom(32))
     (tmp_path / "key").chmod(0o400)
+    ring = FileKeyring(tmp_path / "none", (tmp_path / "key").read_bytes())
+    for name in present:
+        ring.set_password(SERVICE, name, "x")
     environment = {
         **os.environ,
         "DICOMSYS_KEYRING_FILE": str(tmp_path / "none"),
@@ -93,4 +97,4 @@ def test_settings_stop_and_name_the_missing_secret(tmp_path):
         [sys.executable, "manage.py", "check"], env=environment, cwd=settings.BASE_DIR, capture_output=True, text=True
     )
     assert done.returncode != 0
-    assert "secret 'django-secret-key' is missing" in done.stderr
+    assert f"secret '{missing}' is missing" in done.stderr

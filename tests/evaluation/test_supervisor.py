@@ -24,6 +24,11 @@ def wait_until(condition, timeout_s=10.0):
     return result
 
 
+def listen_to_hangup():
+    """Under nohup these tests inherit a SIGHUP that is ignored, and the supervisor would keep it so."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def supervise(folder):
     processes = []
@@ -31,7 +36,7 @@ def supervise(folder):
     def start(*names):
         command = [sys.executable, str(SUPERVISED), str(folder.path), *names]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        processes.append(subprocess.Popen(command, env=environment))
+        processes.append(subprocess.Popen(command, env=environment, preexec_fn=listen_to_hangup))
         wait_until(lambda: state(folder).get("ready"))
         return processes[-1]
 

@@ -1,9 +1,13 @@
+import json
+import time
 from io import StringIO
 
 import pytest
 from django.conf import settings
 from django.core.management import call_command
 
+from apps.nodes.models import RemoteNode
+from apps.nodes.snapshot import publish_rules
 from apps.operations.doctor import OK, WRONG, examine
 from apps.storage.spool import Spool
 from tests.peers import free_port
@@ -12,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 PARTS = {
     "database", "TLS", "roles", "pgcrypto", "broker", "queues", "queue members", "dead letters", "workers", "relay",
-    "beat", "receiver", "file store", "spool", "secrets", "disk", "clock",
+    "beat", "receiver", "connections", "rules", "file store", "spool", "secrets", "disk", "clock",
 }  # fmt: skip
 
 
@@ -46,6 +50,21 @@ def test_what_is_well_is_said_to_be_well(volume):
         assert states(rows, part) == {OK}, rows[part]
 
 
+def test_rules_that_the_receiver_does_not_read_are_wrong(volume):
+    RemoteNode.objects.create(name="CT", ae_title="CT1", host="10.0.0.7")
+    assert states(findings(), "rules") == {WRONG}
+    publish_rules()
+    assert states(findings(), "rules") == {OK}
+
+
+def test_a_host_that_is_unknown_is_wrong(volume):
+    RemoteNode.objects.create(name="CT", ae_title="CT1", host="a..b")
+    publish_rules()
+    (unknown, well) = findings()["rules"]
+    assert (unknown.state, well.state) == (WRONG, OK)
+    assert unknown.text == "CT1, host a..b: no machine of this name is known here"
+
+
 def test_a_volume_that_is_away_is_wrong(volume):
     volume.root = str(settings.DATA_DIR / "gone")
     volume.save()
@@ -63,6 +82,23 @@ def test_a_batch_that_nobody_takes_is_wrong(volume, monkeypatch):
 def test_a_full_spool_disk_is_wrong(volume, settings):
     settings.SPOOL_MIN_FREE_BYTES = 1 << 60
     assert states(findings(), "disk") == {WRONG}
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, OK),
+        ({"processes": 0}, WRONG),
+        ({"associations": 50}, WRONG),
+        ({"connecting": 64}, WRONG),
+        ({"written_at": 0}, WRONG),
+    ],
+)
+def test_the_connections_are_those_that_the_receiver_counts(volume, settings, changes, state):
+    counts = {"written_at": time.time(), "processes": 2, "associations": 1, "connecting": 0, **changes}
+    settings.RECEIVER_STATUS_FILE.parent.mkdir(exist_ok=True)
+    settings.RECEIVER_STATUS_FILE.write_text(json.dumps(counts))
+    assert states(findings(), "connections") == {state}
 
 
 def test_a_broker_that_is_away_is_wrong_and_hides_nothing_else(volume, settings, monkeypatch):

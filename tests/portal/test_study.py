@@ -220,3 +220,51 @@ def test_an_unknown_study_gets_a_page_that_says_what_to_do(reader):
     response = reader.get("/studies/1.2.3.4/")
     assert response.status_code == 404
     assert b"Search for it in the worklist" in response.content
+
+
+# --- While it is arriving
+
+
+def arrival(client, uid: str, **query) -> str:
+    response = client.get(reverse("portal:arrival", args=[uid]), query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_the_page_of_a_study_that_is_arriving_asks_for_news_until_it_is_complete(reader):
+    store(*(images := series_of(3))[:1])
+    uid = images[0].StudyInstanceUID
+    page = study_page(reader, uid)
+    address = reverse("portal:arrival", args=[uid])
+    assert f'hx-get="{address}?shown=1"' in page
+    assert "Show" not in page.partition('id="news"')[0][-200:]
+
+    store(*images[1:])
+    piece = arrival(reader, uid, shown=1)
+    assert "hx-get" in piece
+    assert "3 objects" in piece
+    assert "Show 2 more" in piece
+    Study.objects.update(status="complete")
+    piece = arrival(reader, uid, shown=3)
+    assert "hx-get" not in piece
+    assert "badge receiving" not in piece
+    assert "Show" not in piece
+
+
+def test_late_and_missing_images_are_said(reader):
+    store(first := ct_dataset())
+    Study.objects.update(status="complete")
+    uid = first.StudyInstanceUID
+    store(ct_dataset(StudyInstanceUID=uid, SeriesInstanceUID=first.SeriesInstanceUID))
+    assert "Images came after it seemed complete" in arrival(reader, uid)
+    Study.objects.update(expected_instance_count=5)
+    assert "2 of 5 objects" in arrival(reader, uid)
+    Study.objects.update(status="complete")
+    piece = arrival(reader, uid)
+    assert "late images" in piece
+    assert "2 objects" in piece
+    assert "3 of 5 missing" in piece
+
+
+def test_news_of_a_study_that_is_not_there_are_not_found(reader):
+    assert reader.get(reverse("portal:arrival", args=["1.2.3.4"])).status_code == 404

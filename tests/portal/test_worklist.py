@@ -189,11 +189,35 @@ def test_roles_without_studies_get_a_page_that_says_so(client, role):
     assert "Smith" not in page
 
 
-def test_a_study_that_is_still_arriving_is_marked(reader):
-    study = make_study("Smith^John")
-    assert "Still receiving" in search(reader)
-    Study.objects.filter(pk=study.pk).update(updated_at=study.updated_at - timedelta(minutes=5))
-    assert "Still receiving" not in search(reader)
+def test_a_study_that_is_still_arriving_is_marked_until_it_is_complete(reader):
+    study = make_study("Smith^John", status="receiving")
+    page = search(reader)
+    assert "badge receiving" in page
+    assert poll(reader, page, quiet="1").status_code == 204
+    Study.objects.filter(pk=study.pk).update(status="complete")
+    fresh = poll(reader, page, quiet="1")
+    assert fresh.status_code == 200
+    assert "badge receiving" not in fresh.content.decode()
+
+
+def test_the_filter_shows_only_what_is_still_arriving(reader):
+    make_study("Smith^John", status="receiving")
+    make_study("Baker^Ann", status="complete")
+    page = search(reader, receiving="1")
+    assert "Smith, John" in page
+    assert "Baker" not in page
+    assert re.search(r'name="receiving"[^>]* checked', reader.get("/").content.decode())
+    Study.objects.update(status="complete")
+    assert "No study is arriving" in search(reader, receiving="1")
+
+
+def test_missing_images_are_marked_once_nothing_comes_any_more(reader):
+    study = make_study("Smith^John", status="receiving", expected_instance_count=10)
+    assert 'class="missing"' not in search(reader)
+    Study.objects.filter(pk=study.pk).update(status="complete")
+    page = search(reader)
+    assert 'class="missing"' in page
+    assert "the sender spoke of 10" in page
 
 
 def test_the_page_needs_few_statements_whatever_its_length(reader, django_assert_max_num_queries):

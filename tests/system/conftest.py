@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import pytest
-from django.conf import settings
 
 from apps.core.secrets import SERVICE, FileKeyring
+from dicomsys.evaluation.folder import CODE
 
 START_LIMIT_S = 180
 
@@ -24,6 +25,8 @@ class System:
     """A running instance: where it lies, where it listens."""
 
     folder: Path
+    changes: Mapping[str, str] = field(default_factory=dict)
+    as_user: tuple[str, ...] = ()  # words before each command
 
     @property
     def endpoints(self) -> dict:
@@ -41,9 +44,23 @@ class System:
 
     def command(self, *words: str, **options) -> subprocess.CompletedProcess:
         """`python -m dicomsys.evaluation WORD --folder …`."""
-        line = [sys.executable, "-m", "dicomsys.evaluation", words[0], "--folder", str(self.folder), *words[1:]]
+        line = [
+            *self.as_user,
+            sys.executable,
+            "-m",
+            "dicomsys.evaluation",
+            words[0],
+            "--folder",
+            str(self.folder),
+            *words[1:],
+        ]
         return subprocess.run(
-            line, cwd=settings.BASE_DIR, env=bare_environment(), capture_output=True, text=True, **options
+            line,
+            cwd=CODE,
+            env=bare_environment() | self.changes,
+            capture_output=True,
+            text=True,
+            **options,
         )
 
     def manage(self, *words: str) -> subprocess.CompletedProcess:
@@ -61,12 +78,16 @@ class System:
             time.sleep(0.1)
         os.kill(pid, signal.SIGKILL)
 
-    def query(self, statement: str, *parameters: object) -> list[tuple]:
-        """Rows, read as the application's role over TLS."""
+    def connect(self, **options) -> psycopg.Connection:
+        """A connection as the application's role over TLS."""
         ring = FileKeyring(self.folder / "keyring" / "secrets.json", (self.folder / "keys" / "master.key").read_bytes())
         password = ring.get_password(SERVICE, "database-dicomsys_app")
         dsn = self.endpoints["postgres"]["dsn_without_password"]
-        with psycopg.connect(dsn, user="dicomsys_app", password=password) as connection:
+        return psycopg.connect(dsn, user="dicomsys_app", password=password, **options)
+
+    def query(self, statement: str, *parameters: object) -> list[tuple]:
+        """Rows of one statement."""
+        with self.connect() as connection:
             return connection.execute(statement, parameters or None).fetchall()
 
 
@@ -75,17 +96,26 @@ def bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("DICOMSYS_")}
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory) -> Iterator[System]:
-    """One instance for the whole run, without demonstration studies."""
-    running = System(tmp_path_factory.mktemp("system") / "i")
+@contextmanager
+def started(folder: Path, **changes: str) -> Iterator[System]:
+    """An instance in that folder, without demonstration studies; `changes` are variables as `./start` takes them."""
+    running = System(folder, changes)
     done = running.command("start", "--no-demo", "--detach", timeout=START_LIMIT_S)
     if done.returncode != 0:
         running.command("stop")
         pytest.fail(f"the instance did not start:\n{done.stdout}\n{done.stderr}")
-    yield running
-    stopped = running.command("stop", timeout=120)
+    try:
+        yield running
+    finally:
+        stopped = running.command("stop", timeout=120)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory) -> Iterator[System]:
+    """One instance for the whole run."""
+    with started(tmp_path_factory.mktemp("system") / "i") as running:
+        yield running
 
 
 def wait_until(condition, limit_s: float, what: str) -> None:

@@ -1,16 +1,20 @@
 """Tells ingest of closed batches, from a process of its own: the receiver never waits for the broker.
 
-A name that cannot be handed on is dropped: the sweep publishes what lies in the spool for more than 15 s.
+The names come through a local socket that holds some hundreds of them. A name that finds it full is dropped: the sweep
+publishes what lies in the spool for more than 15 s.
 """
 
 import logging
-import multiprocessing
 import os
-import queue
+import socket
+import subprocess
+import sys
 import time
+from contextlib import suppress
 
-import django
 from celery import current_app
+from django.conf import settings
+from django.utils.log import configure_logging
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -18,53 +22,58 @@ from apps.core.queue import STORE_BATCH
 
 logger = logging.getLogger(__name__)
 
-QUEUE_NAMES_MAX = 1000
-PARENT_CHECK_S = 2.0
+NAME_BYTES_MAX = 255
 PAUSE_S = 2.0
+RESTART_PAUSE_S = 1.0
 
 
 class Publisher:
-    """The sending end, in the receiver."""
+    """The receiver's end. Made before the fork; every process may publish, the first one keeps the other end alive."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        self._start()
-
-    def _start(self) -> None:
-        # A queue of its own each time: one that was killed may have taken the old queue's lock with it
-        self._names = self._context.Queue(QUEUE_NAMES_MAX)
-        self._process = self._context.Process(target=run_publisher, args=(self._names, os.getpid()), daemon=True)
-        self._process.start()
+        self._sending, self._reading = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sending.setblocking(False)
+        self._started_at = float("-inf")
+        self.process: subprocess.Popen[bytes] | None = None
 
     def publish(self, batch_name: str) -> None:
         """Hand a name over without waiting; full means dropped."""
         try:
-            self._names.put_nowait(batch_name)
-        except queue.Full:
+            self._sending.send(batch_name.encode())
+        except OSError:
             logger.warning("batch %s waits for the sweep: the publisher is behind", batch_name)
 
-    def restart_if_dead(self) -> None:
-        """Replace a publisher that died."""
-        if not self._process.is_alive():
+    def keep_running(self) -> None:
+        """Start the process, and again when it died; not more than once a second."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        if time.monotonic() - self._started_at < RESTART_PAUSE_S:
+            return
+        if self.process is not None:
             logger.warning("the publisher process died, starting another")
-            self._names.cancel_join_thread()
-            self._start()
+        self._started_at = time.monotonic()
+        number = self._reading.fileno()
+        self.process = subprocess.Popen([sys.executable, "-m", __name__, str(number)], pass_fds=[number])
 
     def stop(self) -> None:
         """End the process."""
-        self._process.terminate()
+        if self.process is not None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
 
 
-def run_publisher(names: "multiprocessing.Queue[str]", parent_pid: int) -> None:
-    """Publish names until the receiver is gone."""
-    django.setup()
-    while os.getppid() == parent_pid:
+def publish_all(names: socket.socket) -> None:
+    """Publish names until nobody is left who could send one."""
+    while name := names.recv(NAME_BYTES_MAX):
         try:
-            name = names.get(timeout=PARENT_CHECK_S)
-        except queue.Empty:
-            continue
-        try:
-            current_app.send_task(STORE_BATCH, args=[name], retry=False)
+            current_app.send_task(STORE_BATCH, args=[name.decode()], retry=False)
         except (BrokerError, KombuError, OSError) as error:
             logger.warning("the broker is away (%s): batches wait for the sweep", type(error).__name__)
             time.sleep(PAUSE_S)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dicomsys.settings")
+    configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)  # no django.setup(): the models are half the memory
+    publish_all(socket.socket(fileno=int(sys.argv[1])))

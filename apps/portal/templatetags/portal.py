@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString, mark_safe
 from pydicom.uid import UID
 
 from apps.archive.conflicts import count_open
-from apps.archive.models import Instance, Study
+from apps.archive.models import Instance
 from apps.archive.names import format_person_name
 
 register = template.Library()
@@ -67,7 +67,6 @@ def icon(name: str, css_class: str = "") -> SafeString:
 
 
 _SEXES = {"M": "male", "F": "female", "O": "other"}
-RECEIVING_S = 20
 
 
 @register.filter
@@ -108,12 +107,6 @@ def ago_words(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min ago"
     return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} d ago"
-
-
-@register.filter
-def is_receiving(study: Study) -> bool:
-    """Whether an image arrived so lately that more are likely."""
-    return (timezone.now() - study.updated_at).total_seconds() < RECEIVING_S
 
 
 @register.filter

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand
 
 from apps.core.broker import declare_queues
 from apps.core.fixtures import load_missing
+from apps.nodes.snapshot import publish_rules
 from apps.operations.schedule import create_missing_entries
 from apps.storage.durable import make_folders
 from apps.storage.models import Volume
@@ -15,9 +16,12 @@ FIXTURES = ("roles", "film_templates", "printers")
 
 
 class Command(BaseCommand):
-    """Creates what is missing: default rows, schedule, first volume, folders, queues. Changes nothing that exists."""
+    """Creates what is missing: default rows, schedule, first volume, folders, the receiver's rules, queues.
 
-    help = "Create missing default rows, schedule entries, the first volume, folders and queues. Safe to repeat."
+    Changes nothing that exists.
+    """
+
+    help = "Create missing default rows, schedule entries, folders, rules of the receiver and queues. Safe to repeat."
 
     def handle(self, *args: Any, **options: Any) -> None:
         """One line a part."""
@@ -29,4 +33,5 @@ class Command(BaseCommand):
         if not Volume.objects.exists():
             Volume.objects.create(name="Volume 1", root=str(settings.DATA_DIR / "store"))
             self.stdout.write("volumes: 1 new")
+        self.stdout.write("rules of the receiver: " + ("written" if publish_rules(look_up_again=True) else "0 new"))
         self.stdout.write("queues: " + ", ".join(declare_queues()))
