@@ -214,8 +214,8 @@ class CoercionRuleAdmin(admin.ModelAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: CoercionRule | None = None) -> Any:
-        """A new rule has no history."""
-        return super().get_fieldsets(request, obj)[: None if obj else -1]
+        """Only a retired rule has a history."""
+        return super().get_fieldsets(request, obj)[: None if obj and obj.retired_at else -1]
 
     @admin.display(description="sender", ordering="calling_ae_title", empty_value="every sender")
     def sender(self, rule: CoercionRule) -> str | None:

@@ -75,14 +75,20 @@ def coerce(header: Header, rules: Sequence[Rule]) -> Header:
     return replace(header, issuer=issuer, patient_id=patient_id, sent_as=sent_as, coerced_by=coerced_by)
 
 
-def identity_by(header: Header, coerced_by: Mapping[str, int], rules: Mapping[int, Rule]) -> Identity:
-    """Issuer and Patient ID as the rules that a study came by have them, and as they were sent where there is none."""
+def coerce_by(header: Header, coerced_by: Mapping[str, int], rules: Mapping[int, Rule]) -> Header:
+    """The header with the identity that these rules give it, and as it was sent where there is none.
+
+    coerced_by is what a study remembers: what was changed → the key of the rule.
+    """
 
     def rule(what: str) -> Rule | None:
         found = rules.get(coerced_by.get(what, 0))
         return found if found and found.is_for(header.calling_ae_title) else None
 
-    return _identify(_sent(header), rule(ISSUER), rule(PATIENT_ID))
+    issuer, patient_id = _identify(_sent(header), rule(ISSUER), rule(PATIENT_ID))
+    if (issuer, patient_id) == (header.issuer, header.patient_id):
+        return header
+    return replace(header, issuer=issuer, patient_id=patient_id, sent_as=_sent(header))
 
 
 def character_set_rule(header: Header, rules: Iterable[Rule]) -> Rule | None:

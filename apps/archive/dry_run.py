@@ -149,14 +149,17 @@ def _known(trials: Sequence[_Trial]) -> _Known:
     rows = Patient.objects.filter(
         only_study_uid="", issuer__in={issuer for issuer, _ in wanted}, patient_id__in={key for _, key in wanted}
     )
-    stored = {
-        (row.issuer, row.patient_id): KnownPatient(row.pk, row.merged_into_id or row.pk, row.identity) for row in rows
-    }
-    first = {
-        trial.identity: KnownPatient(trial.study.patient_id, trial.study.patient_id, person_of(trial.after))
-        for trial in trials  # the oldest comes last and stays
-    }
+    stored = {(row.issuer, row.patient_id): _stored_person(row) for row in rows}
+    first = {trial.identity: _person_of(trial) for trial in trials}  # the oldest comes last and stays
     return _Known(frozenset(stored), first | stored)
+
+
+def _stored_person(patient: Patient) -> KnownPatient:
+    return KnownPatient(patient.pk, patient.merged_into_id or patient.pk, patient.identity)
+
+
+def _person_of(trial: _Trial) -> KnownPatient:
+    return KnownPatient(trial.study.patient_id, trial.study.patient_id, person_of(trial.after))
 
 
 def _moves(trial: _Trial) -> bool:

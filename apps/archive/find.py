@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import connection, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, Sum, Value
 
 from apps.archive.matching import StudyKeys, name_matches, name_words
@@ -25,25 +23,19 @@ _STUDY = (
 Row = dict[str, Any]
 
 
-def find_study_keys(rights: Rights, keys: StudyKeys, limit: int, patience_s: float) -> list[int]:
-    """Primary keys of the studies that match and that the caller may see, newest first, at most `limit`.
-
-    Raises OperationalError when it takes longer than patience_s.
-    """
-    with _patience(patience_s):
-        studies = _narrowed(Study.objects.visible_to_caller(rights), keys)
-        studies = studies.filter(_ranges(keys, "study_date", "study_time"))
-        if keys.modalities:
-            studies = studies.filter(series_matches(_any_text("modality", keys.modalities)))
-        return list(studies.order_by(*NEWEST_FIRST).values_list("pk", flat=True)[:limit])
+def find_study_keys(rights: Rights, keys: StudyKeys, limit: int) -> list[int]:
+    """Primary keys of the studies that match and that the caller may see, newest first, at most `limit`."""
+    studies = _narrowed(Study.objects.visible_to_caller(rights), keys)
+    studies = studies.filter(_ranges(keys, "study_date", "study_time"))
+    if keys.modalities:
+        studies = studies.filter(series_matches(_any_text("modality", keys.modalities)))
+    return list(studies.order_by(*NEWEST_FIRST).values_list("pk", flat=True)[:limit])
 
 
-def find_patient_keys(rights: Rights, keys: StudyKeys, limit: int, patience_s: float) -> list[int]:
+def find_patient_keys(rights: Rights, keys: StudyKeys, limit: int) -> list[int]:
     """The same for patients with a study that the caller may see, in no order."""
-    with _patience(patience_s):
-        has_study = Exists(Study.objects.visible_to_caller(rights).filter(patient=OuterRef("pk")))
-        patients = Patient.objects.filter(has_study, _person(keys)).values_list("pk", flat=True)
-        return list(patients[:limit])
+    has_study = Exists(Study.objects.visible_to_caller(rights).filter(patient=OuterRef("pk")))
+    return list(Patient.objects.filter(has_study, _person(keys)).values_list("pk", flat=True)[:limit])
 
 
 def read_studies(primary_keys: Sequence[int], keys: StudyKeys) -> list[Row]:
@@ -72,14 +64,6 @@ def read_patients(primary_keys: Sequence[int], keys: StudyKeys) -> list[Row]:
 def _in_order(primary_keys: Sequence[int], rows: Iterable[Row], keys: StudyKeys) -> list[Row]:
     found = {row["pk"]: row for row in rows if not keys.name or name_matches(keys.name, row["name"])}
     return [found[key] for key in primary_keys if key in found]
-
-
-@contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Statements in this block are cancelled by the server when one takes longer."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{seconds * 1000:.0f}"])
-        yield
 
 
 # --- Conditions. As in `queries`: what a key finds is looked up first, while it is few

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from django.conf import settings
 
+from apps.archive.coercion import coerce
+from apps.archive.header import Header
 from apps.archive.holding import Item
 from apps.archive.identity import sender_token
 from apps.archive.rulebook import current_rules
@@ -60,11 +62,11 @@ def _fits(item: Item, study: KnownStudy) -> bool:
 
 def _follow(items: list[Item], misfits: dict[int, str], known: Known) -> list[Item]:
     """misfits is the position of an item → the study that it may belong to."""
-    accepted = _accepted(items, misfits, known) if misfits else set()
+    accepted = _accepted(items, misfits) if misfits else set()
     return [_moved(item, misfits[at], known) if at in accepted else item for at, item in enumerate(items)]
 
 
-def _accepted(items: list[Item], misfits: dict[int, str], known: Known) -> set[int]:
+def _accepted(items: list[Item], misfits: dict[int, str]) -> set[int]:
     asked = [
         (
             at,
@@ -75,16 +77,15 @@ def _accepted(items: list[Item], misfits: dict[int, str], known: Known) -> set[i
             sender_token(issuer, patient_id, settings.IDENTITY_KEY),
         )
         for at, home in misfits.items()
-        for issuer, patient_id in _names(items[at], known[home])
+        for issuer, patient_id in _names(items[at].header)
     ]
     rows = fetch(_ACCEPTED, [list(column) for column in zip(*asked, strict=True)])
     return {position for (position,) in rows}
 
 
-def _names(item: Item, study: KnownStudy) -> set[tuple[str, str]]:
-    """Whom a data set names: by the coercion rules of today, and by those that the study came by."""
-    rules = current_rules(needed=study.coerced_by.values())
-    return {patient_key(item.header)[:2], rules.identity_by(item.header, study.coerced_by)}
+def _names(header: Header) -> set[tuple[str, str]]:
+    """Whom a data set names: by the coercion rules that its study came by, and by those of today."""
+    return {patient_key(one)[:2] for one in (header, coerce(header, current_rules().rules))}
 
 
 def _moved(item: Item, home: str, known: Known) -> Item:

@@ -21,7 +21,7 @@ from apps.archive.holding import Item, Outcome, case_key, file_digest, named_pat
 from apps.archive.models import AcceptedSender, Conflict, Decision, Instance, Series, Study
 from apps.archive.patients import DecisionError
 from apps.archive.rulebook import current_rules
-from apps.archive.settling import store_files
+from apps.archive.settling import as_its_study_came, store_files
 from apps.archive.upsert import known_studies, lock_studies, patient_key
 from apps.storage.durable import sync_folder
 from apps.storage.files import Adopted, adopt, keep_aside, writable_volume
@@ -195,7 +195,8 @@ def _is_of_its_place(header: Header, instance: Instance) -> bool:
     home = instance.series.study.study_instance_uid
     known = known_studies([home])
     series = {instance.series.series_instance_uid: home}
-    (item,) = follow_series(follow_patients([Item(Path(), header)], known), series, known)
+    item = as_its_study_came(Item(Path(), header), known.get(header.study_instance_uid))
+    (item,) = follow_series(follow_patients([item], known), series, known)
     names = item.header
     return (
         names.series_instance_uid == instance.series.series_instance_uid

@@ -81,10 +81,8 @@ def read_question(values: Mapping[int, tuple[str, bytes]], levels: tuple[str, ..
     if level not in levels:
         raise WrongLevelError(f"only queries at level {' or '.join(levels)} are answered")
     asked = {tag: vr or _usual_vr(tag) for tag, (vr, _) in values.items() if tag & 0xFFFF}
-    known = _OURS | _COLUMNS[level].keys() | {_TIMEZONE}
-    is_supported = all(
-        tag in known and (tag in _MATCHED[level] or tag in _OURS or not raw[tag].strip(b" \0*")) for tag in asked
-    )
+    matched, answered = _MATCHED[level] | _OURS | {_TIMEZONE}, _COLUMNS[level]
+    is_supported = all(tag in matched or (tag in answered and not raw[tag].strip(b" \0*")) for tag in asked)
     wanted = {tag: value for tag, value in raw.items() if tag in _MATCHED[level] or tag == matching.CHARSET}
     return Question(level, read_keys(wanted), asked, _character_set(raw), is_supported)
 
@@ -148,6 +146,9 @@ def _label(text: str, question: Question) -> str:
 
 def _can_write(text: str, label: str) -> bool:
     letters = {letter for letter in text if not letter.isascii()}
+    first = label.split("\\")[0].strip()
+    if first in _ASCII and min(letters) <= "\xff":  # pydicom would write Latin 1 where the label says ASCII
+        return False
     return all(any(_has(encoding, letter) for encoding in _encodings(label)) for letter in letters)
 
 
@@ -160,10 +161,7 @@ def _has(encoding: str, letter: str) -> bool:
 
 
 def _encodings(label: str) -> list[str]:
-    terms = [term.strip() for term in label.split("\\")]
-    return [
-        "ascii" if term in _ASCII else encoding for term, encoding in zip(terms, convert_encodings(terms), strict=True)
-    ]
+    return convert_encodings([term.strip() for term in label.split("\\")])
 
 
 def _encode(text: str, vr: str, label: str) -> bytes:

@@ -5,9 +5,12 @@ are linked and never overwritten, and every insert leaves what is there. One bad
 """
 
 import logging
+import os
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from django.conf import settings
@@ -29,7 +32,7 @@ AWAY = (OperationalError, InterfaceError, NoVolumeError)  # concerns every file 
 
 
 def store_batch(name: str) -> list[Ingested]:
-    """Store one closed batch, and with it the oldest others that wait, up to the size of a full batch.
+    """Store one closed batch, and with it others that wait, up to the size of a full batch.
 
     So a backlog of small batches costs no more than one of full ones. A batch that another worker has, or that is done
     already, is passed over. When something goes wrong, the batch is stored without the others, and at last file by
@@ -87,14 +90,16 @@ def describe(error: Exception) -> str:
 
 
 def _gather(spool: Spool, name: str) -> list[str]:
-    names, count = [name], 0
-    for other in spool.closed_batches():
-        if other != name:
-            count = count or len(spool.files(name))
-            if count >= BATCH_FILES:
-                break
-            names.append(other)
-            count += len(spool.files(other))
+    """Names of batches that have as many files together as a full one; chance picks, so that workers seldom meet."""
+    with os.scandir(spool.closed_dir) as entries:
+        others = [entry.name for entry in islice(entries, BATCH_FILES) if entry.name != name]
+    random.shuffle(others)
+    names, count = [name], len(spool.files(name)) if others else 0
+    for other in others:
+        if count >= BATCH_FILES:
+            break
+        names.append(other)
+        count += len(spool.files(other))
     return names
 
 

@@ -95,9 +95,7 @@ def _values(text: str) -> tuple[str, ...]:
 
 
 def _uids(text: str) -> tuple[str, ...]:
-    uids = _values(text)
-    if uids == ("*",):
-        return ()
+    uids = _values(text) if text.strip("* \0") else ()
     if len(uids) > UIDS_MAX:
         raise BadKeyError(f"at most {UIDS_MAX} Study Instance UIDs in one query")
     if not all(map(_UID.fullmatch, uids)):
@@ -187,19 +185,19 @@ def name_matches(pattern: str, name: str) -> bool:
 def _group_matches(pattern: str, group: str) -> bool:
     return any(
         fits(form(pattern), text) or fits(form(pattern), text + "^" * (4 - text.count("^")))  # all five components
-        for form, text in ((_fold, _fold(group)), (_plain, _plain(group)))
+        for form, text in ((_bare, _bare(group)), (_plain, _plain(group)))
     )
 
 
 def _plain(group: str) -> str:
     components = (" ".join(component.split()) for component in unicodedata.normalize("NFC", group).split("^"))
-    return "^".join(components).casefold().rstrip("^")
+    return "^".join(components).lower().rstrip("^")
 
 
-def _fold(group: str) -> str:
-    """Without accents; one letter may become two, so ? is also tried on the plain form."""
+def _bare(group: str) -> str:
+    """Without accents; one letter may become two (ß), so ? is tried on the plain form as well."""
     decomposed = unicodedata.normalize("NFKD", group)
-    return _plain("".join(character for character in decomposed if not unicodedata.combining(character)))
+    return _plain("".join(character for character in decomposed if not unicodedata.combining(character)).casefold())
 
 
 def fits(pattern: str, text: str) -> bool:

@@ -283,8 +283,11 @@ def coercion_rules(study: Study) -> list[tuple[str, CoercionRule]]:
     """What was changed of what the study's first instance said, in words, and by which rule."""
     if not study.coerced_by:
         return []
-    rules = CoercionRule.objects.in_bulk(study.coerced_by.values())
-    return [(_COERCED[what], rules[key]) for what, key in study.coerced_by.items() if key in rules]
+    changed: defaultdict[int, list[str]] = defaultdict(list)
+    for what, key in study.coerced_by.items():
+        changed[key].append(_COERCED[what])
+    rules = CoercionRule.objects.in_bulk(changed)
+    return [(" and ".join(words), rules[key]) for key, words in changed.items() if key in rules]
 
 
 def list_series(study: Study) -> list[SeriesCard]:

@@ -9,7 +9,7 @@ from time import monotonic
 
 from django.utils import timezone
 
-from apps.archive.coercion import Identity, Rule, character_set_rule, coerce, identity_by
+from apps.archive.coercion import Rule, character_set_rule, coerce, coerce_by
 from apps.archive.header import Header, peek_header
 from apps.archive.models import CoercionRule
 
@@ -32,9 +32,9 @@ class RuleBook:
             header = replace(peek_header(path, rule.character_set), **digests)
         return coerce(header, self.rules)
 
-    def identity_by(self, header: Header, coerced_by: Mapping[str, int]) -> Identity:
-        """Issuer and Patient ID by the rules that a study came by, and as they were sent where there is none."""
-        return identity_by(header, coerced_by, self.every)
+    def as_study_came(self, header: Header, coerced_by: Mapping[str, int]) -> Header:
+        """What the database would be told by the rules that a study came by, whatever the rules of now."""
+        return coerce_by(header, coerced_by, self.every)
 
 
 def read_rules() -> RuleBook:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from apps.archive.compare import same_content
@@ -162,6 +163,7 @@ def _store_new(items: list[Item]) -> Settled:
         return [], []
     settled: list[Ingested] = []
     known = known_studies(item.header.study_instance_uid for item in items)
+    items = [as_its_study_came(item, known.get(_study(item))) for item in items]
     items = follow_patients(items, known)
     fits = _hold_others(settled, items, lambda h: _is_of_its_study(h, known), Conflict.Kind.STUDY, _OTHER_PATIENT)
     homes = known_series(item.header.series_instance_uid for item in fits)
@@ -205,16 +207,20 @@ def _study(item: Item) -> str:
 
 
 def _is_of_its_study(header: Header, known: dict[str, KnownStudy]) -> bool:
-    """Within one study the Patient ID decides: another spelling of the name is a correction, not another person.
-
-    By the coercion rules of today, or by those that the study came by: a new rule, a changed and a withdrawn one split
-    no study.
-    """
+    """Within one study the Patient ID decides: another spelling of the name is a correction, not another person."""
     study = known.get(header.study_instance_uid)
-    if study is None or patient_key(header)[:2] == study[:2]:
-        return True
+    return study is None or patient_key(header)[:2] == study[:2]
+
+
+def as_its_study_came(item: Item, study: KnownStudy | None) -> Item:
+    """Where the coercion rules of today speak of another patient than the study's, those that the study came by count.
+
+    So a new rule, a changed and a withdrawn one split no study.
+    """
+    if study is None or patient_key(item.header)[:2] == study[:2]:
+        return item
     rules = current_rules(needed=study.coerced_by.values())
-    return bool(header.patient_id) and rules.identity_by(header, study.coerced_by) == study[:2]
+    return replace(item, header=rules.as_study_came(item.header, study.coerced_by))
 
 
 def _is_in_its_study(header: Header, series: dict[str, tuple[int, int]], studies: dict[str, tuple[int, int]]) -> bool:

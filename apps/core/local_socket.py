@@ -4,6 +4,7 @@ A socket's address holds 108 bytes; a path may be longer, so it is named through
 """
 
 import errno
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from struct import calcsize, unpack
 
 BACKLOG = 64
+STATE_REQUEST = b"state"
+_STATE_BYTES = 4096
 _CREDENTIALS = "3i"  # struct ucred: process, user, group (unix(7))
 
 
@@ -26,6 +29,13 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def ask_state(path: Path, timeout_s: float) -> dict[str, int]:
+    """The figures that a listening process tells of itself. Raises OSError, ValueError."""
+    with connect(path, timeout_s) as connection:
+        connection.send(STATE_REQUEST)
+        return dict(json.loads(connection.recv(_STATE_BYTES)))
 
 
 def listen(path: Path) -> socket.socket:

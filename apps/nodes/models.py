@@ -62,19 +62,22 @@ class RuleQuerySet(models.QuerySet[Any]):
 
     def update(self, **values: Any) -> int:
         """As Django's; the rules follow on commit."""
+        changed = super().update(**values)
         if self.model.RULE_FIELDS & values.keys():
             _publish_on_commit()
-        return super().update(**values)
+        return changed
 
     def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
         """As Django's; the rules follow on commit."""
+        created = super().bulk_create(objs, *args, **options)
         _publish_on_commit()
-        return super().bulk_create(objs, *args, **options)
+        return created
 
     def bulk_update(self, objs: Iterable[Any], fields: Iterable[str], *args: Any, **options: Any) -> int:
         """As Django's; the rules follow on commit."""
+        changed = super().bulk_update(objs, fields, *args, **options)
         _publish_on_commit()
-        return super().bulk_update(objs, fields, *args, **options)
+        return changed
 
 
 def _publish_on_commit() -> None:

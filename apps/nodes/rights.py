@@ -4,22 +4,20 @@ A thread reads the node table every 2 s and keeps the last good answer. Who is n
 """
 
 import logging
-import socket
 import threading
-import time
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from django.conf import settings
 from django.db import DatabaseError, connection
 
 from apps.core.errors import DicomsysError
-from apps.nodes.models import RemoteNode
+from apps.nodes.models import CalledTitle, RemoteNode
+from apps.nodes.titles import Address, bare, read_address
 
 logger = logging.getLogger(__name__)
 
 REFRESH_S = 2.0
-NAMES_KEPT_S = 60.0  # how long the addresses of a host name are believed
 
 
 @dataclass(frozen=True)
@@ -39,24 +37,43 @@ class Rights:
 NOTHING, EVERYTHING = Rights(), Rights(True, True, True)
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """One node; networks is None where its address is not checked."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] | None
+    rights: Rights
+
+    def is_at(self, address: Address) -> bool:
+        return self.networks is None or any(address in network for network in self.networks)
+
+
 class CallerRights:
     """Rights by calling AE title and address; several nodes of one AE title are told apart by their addresses."""
 
     def __init__(self) -> None:
-        self._by_caller: dict[tuple[str, str], Rights] = {}
-        self._names: dict[str, tuple[float, frozenset[str]]] = {}
+        self._entries: dict[str, list[_Entry]] = {}
+        self._called: frozenset[str] = frozenset()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._refresh, daemon=True, name="caller-rights")
 
     def of(self, ae_title: str, address: str) -> Rights:
         """What this calling AE title may from this address; nothing where it is not known."""
-        address = plain_address(address)
-        if ip_address(address).is_loopback:
-            if settings.DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS:
-                return EVERYTHING
-            if ae_title == settings.AE_TITLE:  # the doctor
-                return Rights(is_known=True)
-        return self._by_caller.get((ae_title, address), NOTHING)
+        at = read_address(address)
+        if at is None:
+            return NOTHING
+        if at.is_loopback and settings.DICOM_ALLOW_UNKNOWN_LOCAL_CALLERS:
+            return EVERYTHING
+        own = at.is_loopback or at == read_address(settings.DICOM_ADDRESS)
+        found = Rights(is_known=own and bare(ae_title) == bare(settings.AE_TITLE))  # the doctor
+        for entry in self._entries.get(bare(ae_title), ()):
+            if entry.is_at(at):
+                found |= entry.rights
+        return found
+
+    def answers_to(self, called_ae_title: str) -> bool:
+        """Whether we are called so."""
+        return bare(called_ae_title) in self._called | {bare(settings.AE_TITLE)}
 
     def start(self) -> None:
         """Read once, then keep reading in a daemon thread."""
@@ -70,45 +87,25 @@ class CallerRights:
             self._thread.join()
 
     def read(self) -> None:
-        """Read the table once; where it cannot be read the last known rights stay."""
+        """Read the tables once; where they cannot be read the last known rights stay."""
         try:
-            columns = ("ae_title", "host", "may_send", "may_query")
-            nodes = list(RemoteNode.objects.filter(is_active=True).values_list(*columns))
+            nodes = list(RemoteNode.objects.filter(is_active=True))
+            called = frozenset(bare(title) for title in CalledTitle.objects.values_list("ae_title", flat=True))
         except (DatabaseError, DicomsysError) as error:
             logger.warning("the node table cannot be read (%s): the last known rights stay", type(error).__name__)
             connection.close()
             return
-        found: dict[tuple[str, str], Rights] = {}
-        for ae_title, host, may_send, may_query in nodes:
-            for address in self._addresses(host):
-                key = ae_title.strip(), address
-                found[key] = found.get(key, NOTHING) | Rights(True, may_send, may_query)
-        self._by_caller = found
+        entries: dict[str, list[_Entry]] = {}
+        for node in nodes:
+            entries.setdefault(bare(node.ae_title), []).append(_entry(node))
+        self._entries, self._called = entries, called
 
     def _refresh(self) -> None:
         while not self._stop.wait(REFRESH_S):
             self.read()
         connection.close()
 
-    def _addresses(self, host: str) -> frozenset[str]:
-        looked_up_at, known = self._names.get(host, (float("-inf"), frozenset()))
-        if time.monotonic() - looked_up_at > NAMES_KEPT_S:
-            known = _look_up(host) or known
-            self._names[host] = time.monotonic(), known
-        return known
 
-
-def plain_address(address: str) -> str:
-    """The address as it is compared: an IPv4 address stays one when it comes through an IPv6 socket."""
-    parsed = ip_address(address)
-    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return str(mapped or parsed)
-
-
-def _look_up(host: str) -> frozenset[str]:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        logger.warning("the address of %s cannot be looked up: who calls from there is not known", host)
-        return frozenset()
-    return frozenset(plain_address(str(entry[4][0])) for entry in found)
+def _entry(node: RemoteNode) -> _Entry:
+    networks = tuple(map(ip_network, node.allowed_addresses)) if node.check_address else None
+    return _Entry(networks, Rights(True, node.may_send, node.may_query))

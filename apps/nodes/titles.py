@@ -8,8 +8,8 @@ Address = IPv4Address | IPv6Address
 
 
 def bare(ae_title: str) -> str:
-    """Without the leading and trailing spaces, which mean nothing (PS3.5 6.2, AE)."""
-    return ae_title.strip(" ")
+    """Without leading and trailing spaces, which mean nothing (PS3.5 6.2, AE), nor the NULs that some pad with."""
+    return ae_title.strip(" \0")
 
 
 def shown(text: str) -> str:

@@ -23,6 +23,7 @@ from apps.core.broker import DEAD_QUEUE, all_queues, count_messages, open_broker
 from apps.core.checks import POSTGRESQL_FLOOR, RABBITMQ_FLOOR, version_numbers
 from apps.core.grants import APP_ROLE
 from apps.core.leader import lock_key
+from apps.core.local_socket import ask_state
 from apps.core.models import Outbox
 from apps.core.queue import QUEUE_NAMES
 from apps.core.secrets import read_secret
@@ -211,6 +212,19 @@ def _receiver() -> Iterator[Answer]:
         yield WRONG, f"{where} answered C-ECHO with no success", "look into the receiver's log"
 
 
+def _services() -> Iterator[Answer]:
+    try:
+        state = ask_state(settings.SERVICES_SOCKET, ECHO_TIMEOUT_S)
+    except OSError as error:
+        yield WRONG, f"C-FIND is not answered ({type(error).__name__})", "start `python -m workers.services`"
+        return
+    text = f"{state['associations']} of {state['limit']} associations"
+    if state["associations"] >= state["limit"]:
+        yield WRONG, text, "further ones are rejected: raise DICOMSYS_DICOM_MAX_ASSOCIATIONS, or find who holds them"
+    else:
+        yield OK, text
+
+
 def _connections() -> Iterator[Answer]:
     """What the receiver's first process counted, over all of its processes."""
     status = json.loads(settings.RECEIVER_STATUS_FILE.read_text())
@@ -337,6 +351,7 @@ _QUESTIONS: dict[str, Callable[[], Iterator[Answer]]] = {
     "relay": _relay,
     "beat": _beat,
     "receiver": _receiver,
+    "services": _services,
     "connections": _connections,
     "rules": _rules,
     "file store": _file_store,

@@ -189,6 +189,8 @@ def _wait_for_applications(folder: Folder, ports: dict[str, int], supervisor: Su
         supervisor.wait_for("the receiver", lambda: is_listening(ports["dicom"]), PATIENCE_S, "receiver")
         command = programs.echo_command(dicom_host(), ports["dicom"], ae_title())
         supervisor.step("echo", command, application_environment(folder), CODE)
+    with progress.step("DICOM services beside it"):
+        supervisor.wait_for("the services", lambda: programs.services_are_up(folder), PATIENCE_S, "services")
     with progress.step("workers: " + ", ".join(QUEUE_NAMES)):
         for queue in QUEUE_NAMES:
             supervisor.wait_for(

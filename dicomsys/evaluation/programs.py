@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from apps.core.local_socket import ask_state
 from apps.core.queue import QUEUE_NAMES
 from dicomsys.evaluation.environment import application_environment
 from dicomsys.evaluation.folder import CODE, Folder
@@ -18,7 +19,7 @@ ACCESS_LOG = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(b)s %(M)s ms'
 
 
 def brokerless(folder: Folder, ports: dict[str, int]) -> list[Program]:
-    """Web, receiver and relay: what works while the broker is still starting."""
+    """Web, receiver, services and relay: what works while the broker is still starting."""
     shared_memory = Path("/dev/shm")  # noqa: S108 - for gunicorn's heartbeat, which must not touch a disk
     heartbeat = shared_memory if os.access(shared_memory, os.W_OK) else folder.run
     gunicorn = ["gunicorn", "dicomsys.wsgi", "--bind", f"{LOOPBACK}:{ports['web']}"]
@@ -28,6 +29,7 @@ def brokerless(folder: Folder, ports: dict[str, int]) -> list[Program]:
     return [
         _program(folder, "web", *gunicorn),
         _program(folder, "receiver", "workers.receiver"),
+        _program(folder, "services", "workers.services"),
         _program(folder, "relay", "workers.relay"),
     ]
 
@@ -64,6 +66,14 @@ def web_is_up(port: int) -> bool:
         with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/healthz", timeout=5) as answer:  # noqa: S310
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
+        return False
+
+
+def services_are_up(folder: Folder) -> bool:
+    """Whether the process of the other DICOM services says how it is."""
+    try:
+        return "associations" in ask_state(folder.data / "run" / "services.sock", 5)
+    except (OSError, ValueError):
         return False
 
 

@@ -8,11 +8,12 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from pydicom.uid import generate_uid
 
-from apps.archive import rulebook
-from apps.archive.coercion import ADD, CHARACTER_SETS, REPLACE, Rule, coerce, identity_by
+from apps.archive import rulebook, settling
+from apps.archive.coercion import ADD, CHARACTER_SETS, REPLACE, Rule, coerce, coerce_by
 from apps.archive.header import peek_header, read_header
 from apps.archive.ingest import store_batch
 from apps.archive.models import CoercionRule, Conflict, Instance, Patient, Study
+from apps.archive.queries import coercion_rules
 from apps.archive.rulebook import current_rules, forget_rules, replace_rule
 from apps.storage.spool import Spool
 from tests.dicom import ct_dataset, part10, write_part10
@@ -94,12 +95,13 @@ def test_whatever_the_rules_applied_again_they_change_nothing_more(header):
 def test_the_rules_that_a_study_came_by_give_its_identity_back(header):
     rules = {1: Rule(1, "SENDER", ADD, "HOSP"), 2: Rule(2, "OTHER", patient_id_prefix="X-")}
     absent = replace(header, issuer="")
-    assert identity_by(absent, {}, rules) == ("", "P1")
-    assert identity_by(absent, {"issuer": 1}, rules) == ("HOSP", "P1")
-    assert identity_by(absent, {"issuer": 1, "patient_id": 2}, rules) == ("HOSP", "P1")  # 2 is not for this sender
-    assert identity_by(absent, {"issuer": 9}, rules) == ("", "P1")
+    assert coerce_by(absent, {}, rules) is absent
+    assert identity(coerce_by(absent, {"issuer": 1}, rules)) == ("HOSP", "P1")
+    assert identity(coerce_by(absent, {"issuer": 1, "patient_id": 2}, rules)) == ("HOSP", "P1")  # 2 is for another
+    assert identity(coerce_by(absent, {"issuer": 9}, rules)) == ("", "P1")
     changed = coerce(absent, [Rule(3, "", REPLACE, "NEW", "N-")])
-    assert identity_by(changed, {"issuer": 1}, rules) == ("HOSP", "P1")
+    assert identity(coerce_by(changed, {"issuer": 1}, rules)) == ("HOSP", "P1")
+    assert identity(coerce_by(changed, {}, rules)) == ("", "P1")
 
 
 def unlabelled(name: str, encoding: str, **changes):
@@ -331,6 +333,22 @@ def test_one_batch_of_old_and_new_identities_of_one_study(store):
     assert [result.outcome.value for result in store_batch(batch.close())] == ["stored"] * 3
 
 
+@pytest.mark.django_db
+def test_a_worker_that_works_by_the_old_rules_makes_the_study_first(store, monkeypatch):
+    add_issuer()
+    uid, upsert = generate_uid(), settling.upsert_studies
+
+    def beaten(headers, patients):
+        if not Study.objects.filter(study_instance_uid=uid).exists():
+            Study.objects.create(study_instance_uid=uid, patient=Patient.objects.create(patient_id="P1"))
+        return upsert(headers, patients)
+
+    monkeypatch.setattr(settling, "upsert_studies", beaten)
+    assert store(image_of(uid)) == ["stored"]
+    assert of_study(Study.objects.get()) == ("", "P1")
+    assert Study.objects.get().instance_count == 1
+
+
 # --- How long they are remembered
 
 
@@ -352,3 +370,13 @@ def test_rules_are_in_order_and_only_those_in_use():
     for name, position, is_active in (("c", 2, True), ("a", 1, True), ("off", 0, False), ("b", 1, True)):
         CoercionRule.objects.create(name=name, position=position, is_active=is_active, patient_id_prefix=name)
     assert [rule.patient_id_prefix for rule in current_rules().rules] == ["a", "b", "c"]
+
+
+@pytest.mark.django_db
+def test_who_changed_what_is_said_once_a_rule(store):
+    issuer = add_issuer(name="Issuer", patient_id_prefix="K-")
+    texts = make_rule(name="Texts", character_set=LATIN_2)
+    store(unlabelled("Žižka", "iso8859_2", **NO_ISSUER))
+    assert coercion_rules(Study.objects.get()) == [
+        ("issuer and prefix of the Patient ID", issuer), ("character set", texts),
+    ]  # fmt: skip

@@ -1,11 +1,11 @@
 """The ingest worker: closed batches of the spool to rows and stored files, and what one instance costs.
 
-    ./check --bench store [--rounds 3] [--large]
+    ./check --bench store [--rounds 3] [--large] [--only "5 kB"]
 
 Batches are laid into the spool as the receiver lays them (50 files or 5 MB each). They are stored by workers that are
 processes of their own: one that takes each batch as it comes, one that finds all of them waiting, four that share them.
 Each run sends one study. CPU is what counts: user and system of the worker, and of its PostgreSQL backend.
---large fills the tables with 1,000,000 patients and 5,000,000 studies before.
+--large fills the tables with 1,000,000 patients and 5,000,000 studies before, which takes minutes.
 """
 
 import argparse
@@ -29,9 +29,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dicomsys.settings")
 django.setup()
 
 from django.db import connection  # noqa: E402
+from django.db.backends.utils import CursorWrapper  # noqa: E402
+from django.db.models import Model  # noqa: E402
 
 from apps.archive.ingest import store_batch  # noqa: E402
-from apps.archive.models import Instance, Study  # noqa: E402
+from apps.archive.models import Instance, Series, Study  # noqa: E402
 from apps.storage.models import Volume  # noqa: E402
 from apps.storage.spool import BATCH_BYTES, BATCH_FILES, Spool  # noqa: E402
 from tests.benchmarks import report  # noqa: E402
@@ -157,7 +159,7 @@ def run(workers: Workers, way: Callable[[Workers, list[bytes]], list[float]], fi
     workers.store(lay(files[:20]))
     files = files[20:]
     wall_s, worker_s, backend_s = way(workers, files)
-    study = Study.objects.order_by("-id")[0]
+    study = Study.objects.latest("id")
     stored = Instance.objects.filter(series__study=study).count()
     assert stored == study.instance_count == len(files) + 20, f"{stored} stored, {study.instance_count} counted"
     return Cost(len(files), wall_s, worker_s, backend_s)
@@ -186,41 +188,37 @@ def measure(rounds: int, only: str) -> None:
 
 
 def fill(patients: int, studies: int) -> None:
-    """So many patients and studies of one series each, without instances."""
+    """So many patients and studies, each with one series; all other columns as ingest fills them."""
+    store_batch(lay(make_files(8, 1))[0])
+    series = Series.objects.select_related("study__patient").get()
     with as_owner(), connection.cursor() as cursor:
-        _copy(
-            cursor,
-            "archive_patient (issuer, patient_id, only_study_uid, name, name_search, sex, created_at)",
-            (f"BIG\tB{n}\t\tName{n}^Given\tname{n} given\tO\tnow\n" for n in range(patients)),
-        )
-        cursor.execute("SELECT min(id) FROM archive_patient WHERE issuer = 'BIG'")
-        first = cursor.fetchone()[0]
-        _copy(
-            cursor,
-            "archive_study (study_instance_uid, patient_id, study_date, study_id, accession_number, description,"
-            " referring_physician, institution, received_at, updated_at, series_count, instance_count, size_bytes)",
-            (f"2.25.{n * 7919:040}\t{first + n % patients}\t2020-01-01\t1\tA{n}\tStudy\t\t\tnow\tnow\t1\t0\t0\n"
-             for n in range(studies)),
-        )  # fmt: skip
-        cursor.execute(
-            "INSERT INTO archive_series (series_instance_uid, study_id, modality, description, body_part,"
-            " calling_ae_title, instance_count, size_bytes)"
-            " SELECT study_instance_uid || '.1', id, 'CT', '', '', 'BENCH', 0, 0 FROM archive_study"
-        )
+        first = _multiply(cursor, series.study.patient, patients, patient_id="'B' || n", name_search="'name' || n")
+        patient = f"{first} + n % {patients}"
+        first = _multiply(cursor, series.study, studies, study_instance_uid="'2.25.7' || n", patient_id=patient)
+        _multiply(cursor, series, studies, series_instance_uid="'2.25.8' || n", study_id=f"{first} + n - 1")
         cursor.execute("ANALYZE archive_patient, archive_study, archive_series")
 
 
-def _copy(cursor: object, table: str, lines: object) -> None:
-    with cursor.copy(f"COPY {table} FROM STDIN") as copy:
-        for line in lines:
-            copy.write(line)
+def _multiply(cursor: CursorWrapper, row: Model, count: int, **changes: str) -> int:
+    """Copies of a row with some columns replaced by expressions of n; returns the first key."""
+    columns = [field.column for field in row._meta.concrete_fields if not field.primary_key]
+    values = ", ".join(changes.get(column, f't."{column}"') for column in columns)
+    names = ", ".join(f'"{column}"' for column in columns)
+    cursor.execute(f"SELECT max(id) + 1 FROM {row._meta.db_table}")
+    (first,) = cursor.fetchone()
+    cursor.execute(
+        f"INSERT INTO {row._meta.db_table} (id, {names}) SELECT {first} - 1 + n, {values}"
+        f" FROM {row._meta.db_table} AS t, generate_series(1, {count}) AS n WHERE t.id = {row.pk}"
+    )
+    cursor.execute(f"SELECT setval(pg_get_serial_sequence('{row._meta.db_table}', 'id'), {first + count})")
+    return first
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--large", action="store_true", help="tables of 1 M patients and 5 M studies")
+    parser.add_argument("--large", type=float, nargs="?", const=1, help="so many times 1 M patients and 5 M studies")
     parser.add_argument("--only", default="", help="a part of the name of the runs that are wanted")
     words = parser.parse_args()
     logging.disable(logging.INFO)
@@ -231,8 +229,8 @@ def main() -> None:
         Volume.objects.create(name="first", root=str(settings.DATA_DIR / "store"))
         if words.large:
             began = perf_counter()
-            fill(*LARGE)
-            report("1 M patients and 5 M studies made", perf_counter() - began, "s")
+            fill(*(int(words.large * count) for count in LARGE))
+            report(f"{words.large:g} M patients and {5 * words.large:g} M studies made", perf_counter() - began, "s")
         measure(words.rounds, words.only)
 
 

@@ -5,13 +5,14 @@ import threading
 import time
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 
 from apps.nodes import resolving, snapshot
 from apps.nodes.models import CalledTitle, RemoteNode
 from apps.nodes.resolving import resolve
 from apps.nodes.signed import UnfitFileError, read_signed
 from apps.nodes.snapshot import is_published, publish_rules, rules_file
+from tests.peers import free_port
 from workers.receiver.rules import Caller, rules_from_settings
 
 pytestmark = pytest.mark.django_db
@@ -206,12 +207,42 @@ def test_names_that_cannot_be_asked_for_are_unknown(host):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_last_good_rules_work_while_the_database_is_away(settings):
+@pytest.mark.parametrize("change", [save, update, delete, delete_many, bulk_create, bulk_update, add_title])
+def test_a_change_without_a_transaction_is_published_too(change):
+    make_node()
+    change()
+    assert is_published()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_writers_side_by_side_end_with_what_the_tables_say():
+    make_node()
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(10):
+                RemoteNode.objects.update(max_associations=number * 100 + turn + 1)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert is_published()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_good_rules_stay_while_the_database_is_away(monkeypatch):
     make_node()
     asked = rules_from_settings()
-    settings.DATABASES["default"]["HOST"], host = "192.0.2.1", settings.DATABASES["default"]["HOST"]
-    try:
+    connection.close()
+    with monkeypatch.context() as away:
+        away.setitem(connection.settings_dict, "PORT", str(free_port()))
+        with pytest.raises(OperationalError):
+            publish_rules()
         assert asked.decide(Caller("CT1", "DICOMSYS", "10.0.0.7")) is None
-        assert asked.decide(Caller("CT2", "DICOMSYS", "10.0.0.7")) is not None
-    finally:
-        settings.DATABASES["default"]["HOST"] = host
+        assert may_connect()  # a receiver that starts now
+        assert not may_connect("CT2")
+    assert is_published()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 PARTS = {
     "database", "TLS", "roles", "pgcrypto", "broker", "queues", "queue members", "dead letters", "workers", "relay",
-    "beat", "receiver", "connections", "rules", "file store", "spool", "secrets", "disk", "clock",
+    "beat", "receiver", "services", "connections", "rules", "file store", "spool", "secrets", "disk", "clock",
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_every_part_is_asked_and_every_wrong_one_says_what_to_do(volume):
     rows = findings()
     assert set(rows) == PARTS
     wrong = [finding for part in rows.values() for finding in part if finding.state == WRONG]
-    assert {finding.part for finding in wrong} >= {"receiver", "relay", "beat"}
+    assert {finding.part for finding in wrong} >= {"receiver", "services", "relay", "beat"}
     assert [finding.part for finding in wrong if not finding.advice] == []
 
 

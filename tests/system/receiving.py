@@ -50,9 +50,9 @@ class LoneReceiver:
         """Of all its processes."""
         return cost(self.pid)
 
-    def settled(self, descriptors: int, threads: int) -> Cost:
+    def settled(self, descriptors: int, threads: int, patience_s: float = SETTLE_S) -> Cost:
         """The cost once no more than these are held; the last one seen where that takes too long."""
-        end = time.monotonic() + SETTLE_S
+        end = time.monotonic() + patience_s
         while True:
             now = self.cost()
             if (now.descriptors <= descriptors and now.threads <= threads) or time.monotonic() > end:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from django.conf import settings
 
+from apps.core.local_socket import ask_state
 from tests.system.conftest import bare_environment, wait_until
 
 
@@ -61,3 +62,19 @@ def unsent(system) -> int:
         return system.query("SELECT count(*) FROM core_outbox WHERE sent_at IS NULL")[0][0]
     except psycopg.OperationalError:
         return -1
+
+
+def test_killed_services_come_back_and_answer(system):
+    socket = system.folder / "data" / "run" / "services.sock"
+    assert ask_state(socket, 5)["associations"] == 0
+    first = system.pid("services")
+    system.kill("services")
+    wait_until(lambda: system.pid("services") not in (first, None), 60, "another process has started")
+    wait_until(lambda: is_answered(socket), 60, "it answers at the same place")
+
+
+def is_answered(socket) -> bool:
+    try:
+        return "associations" in ask_state(socket, 5)
+    except OSError:
+        return False

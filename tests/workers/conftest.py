@@ -1,17 +1,23 @@
-"""A receiving process in a thread, on port 0."""
+"""A receiving process in a thread, on port 0; the services beside it, and a port that only hands over to them."""
 
+import socket
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from django.conf import settings
 
+from apps.nodes.rights import CallerRights
 from apps.storage.spool import Spool
+from tests.peers import orthanc, orthanc_process, tcp_peer  # noqa: F401
 from workers.receiver.acceptor import Acceptor
 from workers.receiver.association import Desk, Timeouts
+from workers.receiver.handover import hand_over
 from workers.receiver.parent import open_port
 from workers.receiver.room import Room
 from workers.receiver.slots import Slots
+from workers.services.server import Services
 
 
 class Everyone:
@@ -94,3 +100,32 @@ def start_receiver():
     yield start
     for receiver in running:
         receiver.stop()
+
+
+@pytest.fixture
+def rights(transactional_db) -> CallerRights:
+    """Who may what, read from the table when a test says so."""
+    return CallerRights()
+
+
+@pytest.fixture
+def services(rights) -> Iterator[Services]:
+    """C-FIND, C-STORE and C-ECHO behind the local socket."""
+    running = Services(Spool(settings.SPOOL_DIR), rights)
+    thread = threading.Thread(target=running.serve, args=(settings.SERVICES_SOCKET,))
+    thread.start()
+    assert running.is_listening.wait(10)
+    yield running
+    running.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def front(services, tcp_peer):  # noqa: F811
+    """A DICOM port on loopback; each of its connections is handed over unread."""
+
+    def serve(connection: socket.socket) -> None:
+        hand_over(connection, *connection.getpeername(), False, "")
+
+    return tcp_peer(serve)

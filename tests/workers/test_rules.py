@@ -56,6 +56,7 @@ def test_a_known_caller_at_its_address_may_connect(write, rules):
     write(entry())
     assert rules().decide(caller()) is None
     assert rules().decide(caller(" CT1  ", " DICOMSYS ")) is None  # spaces around mean nothing
+    assert rules().decide(caller("CT1\0\0", "DICOMSYS\0")) is None
     assert rules().decide(caller(address=f"::ffff:{STATION}")) is None
 
 

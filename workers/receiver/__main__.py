@@ -14,8 +14,10 @@ django.setup()  # what follows reads models and settings
 
 from django.conf import settings  # noqa: E402
 
+from apps.nodes.folding import journal_folder  # noqa: E402
 from workers.receiver.acceptor import Acceptor  # noqa: E402
 from workers.receiver.desk import open_desk  # noqa: E402
+from workers.receiver.journal import Journal  # noqa: E402
 from workers.receiver.parent import Parent, open_port, passed_ports  # noqa: E402
 from workers.receiver.publisher import Publisher  # noqa: E402
 from workers.receiver.slots import Slots  # noqa: E402
@@ -49,10 +51,12 @@ def main() -> None:
 
 def run_child(listeners: list[socket.socket], tls: dict[int, TlsContexts], slots: Slots, publisher: Publisher) -> None:
     """What each forked process does."""
-    acceptor = Acceptor(listeners, tls, open_desk(slots, publisher.publish))
+    journal = Journal(journal_folder())
+    acceptor = Acceptor(listeners, tls, open_desk(slots, publisher.publish, journal))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: acceptor.stop())
     acceptor.serve()
+    journal.close()
 
 
 if __name__ == "__main__":

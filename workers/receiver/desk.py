@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from django.conf import settings
 
-from apps.nodes.folding import journal_folder
 from apps.storage.spool import Spool
 from workers.receiver.association import Desk, Timeouts
 from workers.receiver.journal import Journal
@@ -13,14 +12,14 @@ from workers.receiver.rules import rules_from_settings
 from workers.receiver.slots import Slots
 
 
-def open_desk(slots: Slots, publish: Callable[[str], None]) -> Desk:
+def open_desk(slots: Slots, publish: Callable[[str], None], journal: Journal) -> Desk:
     """Of this process: its spool writes into batches of its own name."""
     spool = Spool(settings.SPOOL_DIR, settings.SPOOL_MIN_FREE_BYTES)
     return Desk(
         spool=spool,
         room=Room(spool, settings.SPOOL_SLOW_BATCHES, settings.SPOOL_MAX_BATCHES),
         rules=rules_from_settings(),
-        journal=Journal(journal_folder()),
+        journal=journal,
         slots=slots,
         publish=publish,
         timeouts=Timeouts(

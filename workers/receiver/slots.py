@@ -43,9 +43,9 @@ class Slots:
         with self._locked():
             open_ones = [ae_title for _, is_associated, ae_title in self._taken() if is_associated]
             if len(open_ones) >= self._associations_max:
-                raise NoSlotError(f"{self._associations_max} associations are open")
+                raise NoSlotError("as many associations as are allowed are open")
             if maximum is not None and open_ones.count(name) >= maximum:
-                raise NoSlotError(f"{maximum} associations of this AE title are open")
+                raise NoSlotError("as many associations of this AE title as are allowed are open")
             self._write(number, os.getpid(), True, name)
 
     def free(self, number: int) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from django.db import close_old_connections, connections
+from django.conf import settings
+from django.db import close_old_connections, connection, connections
 
 THREADS = 4
 
@@ -47,8 +48,16 @@ class Database:
                 continue
             close_old_connections()  # and broken ones: the next query works again
             try:
+                if connection.connection is None:
+                    _limit_statements()
                 future.set_result(function())
             except BaseException as error:  # the edge: whoever asked is told
                 future.set_exception(error)
-            close_old_connections()
         connections.close_all()
+
+
+def _limit_statements() -> None:
+    """The server gives up a statement of this connection that takes too long: nobody waits for it any more."""
+    with connection.cursor() as cursor:
+        limit_ms = f"{settings.DICOM_FIND_TIMEOUT_S * 1000:.0f}"
+        cursor.execute("SELECT set_config('statement_timeout', %s, false)", [limit_ms])

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from apps.core.errors import DicomsysError
-from apps.core.local_socket import listen, peer_user
+from apps.core.local_socket import STATE_REQUEST, listen, peer_user
 from workers.receiver.handover import MESSAGE_BYTES, TAKEN, BadHandoverError, Handover
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.5
+POLL_S = 0.1
 PATIENCE_S = 2.0  # for a packet that does not come
 CLIENTS_MAX = 64
-STATE_REQUEST = b"state"  # asked by the doctor
 _DESCRIPTORS = 4  # room for more than the one that is right, so that a wrong number is seen
 _CUT = socket.MSG_TRUNC | socket.MSG_CTRUNC
 
@@ -53,7 +52,7 @@ class Door:
         self._selector.register(self._listener, selectors.EVENT_READ)
 
     def turn(self) -> None:
-        """Wait up to half a second for clients and answer those that are there."""
+        """Wait up to a tenth of a second for clients and answer those that are there."""
         for key, _ in self._selector.select(POLL_S):
             if key.fileobj is self._listener:
                 self._accept()

@@ -3,6 +3,7 @@
 import logging
 import select
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
@@ -33,7 +34,7 @@ warnings.filterwarnings("ignore", module=r"pydicom\.")  # their text quotes valu
 
 PATIENT_ROOT, STUDY_ROOT = UID("1.2.840.10008.5.1.4.1.2.1.1"), UID("1.2.840.10008.5.1.4.1.2.2.1")
 LEVELS = {PATIENT_ROOT: (PATIENT, STUDY), STUDY_ROOT: (STUDY,)}
-PENDING, PENDING_UNSUPPORTED_KEYS, CANCELLED = 0xFF00, 0xFF01, 0xFE00  # PS3.4 table C.4-1
+SUCCESS, PENDING, PENDING_UNSUPPORTED_KEYS, CANCELLED = 0x0000, 0xFF00, 0xFF01, 0xFE00  # PS3.4 table C.4-1
 OUT_OF_RESOURCES, NOT_THE_SOP_CLASS, UNABLE, NOT_AUTHORISED = 0xA700, 0xA900, 0xC000, 0x0124
 WINDOW = 10  # answers that may wait to be sent
 POLL_S, LISTEN_S = 0.05, 0.001
@@ -70,36 +71,27 @@ class Finder:
 
     def answer(self, event: evt.Event) -> Iterator[tuple[int | Dataset, Dataset | None]]:
         """The handler for EVT_C_FIND: pending answers, and the last status unless that is Success."""
-        started, requestor = time.monotonic(), event.assoc.requestor
-        status, sent = 0x0000, 0
+        started, sent = time.monotonic(), 0
         try:
             for answer in self._matches(event):
                 yield answer
                 sent += 1
+            _log(event, SUCCESS, sent, started)
         except StoppedError:
-            status = CANCELLED
+            _log(event, CANCELLED, sent, started)
             yield CANCELLED, None
-        except (WrongLevelError, BadKeyError) as error:
-            status = NOT_THE_SOP_CLASS
-            yield _failure(status, str(error)), None
-        except FindError as error:
-            status = error.status
-            yield _failure(status, str(error)), None
-        except (DatabaseError, InterfaceError, DicomsysError) as error:
-            status = OUT_OF_RESOURCES
-            logger.error("C-FIND cannot ask the database: %s", type(error).__name__)  # noqa: TRY400 - its text may quote
-            yield _failure(status, _comment(error)), None
-        words = "C-FIND of %s at %s: 0x%04X, %d matches in %.0f ms"
-        duration_ms = (time.monotonic() - started) * 1000
-        logger.info(words, requestor.ae_title, requestor.address, status, sent, duration_ms)
+        except Exception as error:  # the edge: whatever it is, the requester is answered
+            status, comment = _refusal(error)
+            _log(event, status, sent, started)
+            yield _failure(status, comment), None
 
     def _matches(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
         rights = self._rights.of(event.assoc.requestor.ae_title, event.assoc.requestor.address)
         if not rights.may_query:  # it was allowed when the association began
             raise FindError(NOT_AUTHORISED, "this AE may not query us any more")
         question, limit = _read_request(event), settings.DICOM_FIND_RESULTS_MAX
-        queries, patience_s = _QUERIES[question.level], settings.DICOM_FIND_TIMEOUT_S
-        found = self._ask(event, queries.find, rights, question.keys, limit + 1, patience_s)
+        queries = _QUERIES[question.level]
+        found = self._ask(event, queries.find, rights, question.keys, limit + 1)
         status = PENDING if question.is_supported else PENDING_UNSUPPORTED_KEYS
         implicit = UID(event.context.transfer_syntax).is_implicit_VR
         for start in range(0, min(len(found), limit), PAGE_SIZE):
@@ -186,13 +178,28 @@ def _refuse_stopped(event: evt.Event) -> None:
         raise StoppedError("the requester has stopped the query")
 
 
+def _log(event: evt.Event, status: int, sent: int, started: float) -> None:
+    requestor, duration_ms = event.assoc.requestor, (time.monotonic() - started) * 1000
+    words = "C-FIND of %s at %s: 0x%04X, %d matches in %.0f ms"
+    logger.info(words, requestor.ae_title, requestor.address, status, sent, duration_ms)
+
+
+def _refusal(error: Exception) -> tuple[int, str]:
+    """Status and Error Comment. What was not foreseen is logged without its text, which may quote a person's data."""
+    if isinstance(error, FindError):
+        return error.status, str(error)
+    if isinstance(error, (WrongLevelError, BadKeyError)):
+        return NOT_THE_SOP_CLASS, str(error)
+    if isinstance(error.__cause__, QueryCanceled):
+        return OUT_OF_RESOURCES, "the search takes too long: narrow it"
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    logger.error("C-FIND failed: %s in %s line %s", type(error).__name__, at.name, at.lineno)
+    if isinstance(error, (DatabaseError, InterfaceError, DicomsysError)):
+        return OUT_OF_RESOURCES, "the database is away: try again later"
+    return UNABLE, "the search failed: our log tells where"
+
+
 def _failure(status: int, comment: str) -> Dataset:
     answer = Dataset()
     answer.Status, answer.ErrorComment = status, comment[:64]
     return answer
-
-
-def _comment(error: Exception) -> str:
-    if isinstance(error.__cause__, QueryCanceled):
-        return "the search takes too long: narrow it"
-    return "the database is away: try again later"

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, Association, _config, evt
 from pynetdicom.transport import AssociationServer
 
 from apps.core.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -27,7 +27,8 @@ from workers.services.store import Storer
 logger = logging.getLogger(__name__)
 
 VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
-REJECTED_PERMANENT, BY_SERVICE_USER, CALLING_AE_NOT_RECOGNIZED = 0x01, 0x01, 0x03  # PS3.8 9.3.4
+REJECTED_PERMANENT, BY_SERVICE_USER = 0x01, 0x01  # PS3.8 9.3.4
+CALLING_AE_NOT_RECOGNIZED, CALLED_AE_NOT_RECOGNIZED = 0x03, 0x07
 MAX_PDU_BYTES = 131072
 SPARE_ASSOCIATIONS = 10  # beyond the limit: they are told "local limit exceeded" instead of nothing
 END_PATIENCE_S = 5.0
@@ -110,27 +111,45 @@ class Services:
         ]
 
     def _check_caller(self, event: evt.Event) -> None:
+        """The receiver has asked its rules already; what is not known here is refused all the same."""
         requestor: Any = event.assoc.requestor
-        ae_title = requestor.primitive.calling_ae_title
-        rights = self._rights.of(ae_title, requestor.address)
-        if not rights.is_known:
-            logger.warning("refused an association of %r from %s: not an allowed caller", ae_title, requestor.address)
-            event.assoc.acse.send_reject(REJECTED_PERMANENT, BY_SERVICE_USER, CALLING_AE_NOT_RECOGNIZED)
-            event.assoc.kill()  # waits until the answer is on its way; the socket is closed right after this handler
+        primitive = requestor.primitive
+        rights = self._rights.of(primitive.calling_ae_title, requestor.address)
+        if not self._rights.answers_to(primitive.called_ae_title):
+            _reject(event, CALLED_AE_NOT_RECOGNIZED, "it calls another AE title")
+        elif not rights.is_known:
+            _reject(event, CALLING_AE_NOT_RECOGNIZED, "not an allowed caller")
         elif not rights.may_query:
             allowed = [each for each in event.assoc.acceptor.supported_contexts if each.abstract_syntax not in LEVELS]
             event.assoc.acceptor.supported_contexts = allowed
 
     def _end_associations(self) -> None:
         for association in self._ae.active_associations:
-            association.abort(block=False)
+            if association.is_established:
+                association.abort(block=False)
+            else:
+                _hang_up(association)
         deadline = time.monotonic() + END_PATIENCE_S
         while self._ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.02)
         for association in self._ae.active_associations:  # a peer that takes nothing: its thread waits to send
-            wrapper: Any = association.dul.socket
-            if wrapper is not None:
-                wrapper.close()
+            _hang_up(association)
+
+
+def _reject(event: evt.Event, reason: int, words: str) -> None:
+    requestor: Any = event.assoc.requestor
+    title = requestor.primitive.calling_ae_title
+    logger.warning("rejected an association of %r from %s: %s", title, requestor.address, words)
+    event.assoc.acse.send_reject(REJECTED_PERMANENT, BY_SERVICE_USER, reason)
+    event.assoc.kill()  # waits until the answer is on its way; the socket is closed right after the handler
+
+
+def _hang_up(association: Association) -> None:
+    """End a connection without a word, also one whose thread waits for its A-ASSOCIATE-RQ."""
+    wrapper: Any = association.dul.socket
+    if wrapper is not None:
+        wrapper.close()
+    association.dul.to_user_queue.put(None)  # as if that time-out were over
 
 
 def _make_ae() -> AE:
@@ -138,7 +157,6 @@ def _make_ae() -> AE:
     ae = AE(ae_title=settings.AE_TITLE)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.require_called_aet = True
     ae.maximum_associations = settings.DICOM_MAX_ASSOCIATIONS
     ae.maximum_pdu_size = MAX_PDU_BYTES
     ae.acse_timeout = settings.DICOM_ACSE_TIMEOUT_S
