@@ -23,8 +23,9 @@ from apps.archive.deciding import (
 )
 from apps.archive.header import read_header
 from apps.archive.ingest import store_batch
-from apps.archive.models import AcceptedSender, Conflict, Decision, Instance, Patient, Series, Study
+from apps.archive.models import AcceptedSender, CoercionRule, Conflict, Decision, Instance, Patient, Series, Study
 from apps.archive.patients import merge_patients, reassign_study
+from apps.archive.rulebook import forget_rules
 from apps.archive.upsert import fetch, resolve_patients, upsert_studies
 from apps.audit.models import AuditEvent
 from apps.storage.spool import Spool
@@ -409,6 +410,41 @@ def test_an_unreadable_file_is_left_aside(volume):
         choose("store")
     choose("keep")
     assert not Conflict.objects.open().exists()
+
+
+@pytest.fixture
+def issuer_rule():
+    """Every sender's patients are of the issuer RIS."""
+    rule = CoercionRule.objects.create(name="RIS", issuer_action="replace", issuer="RIS")
+    forget_rules()
+    return rule
+
+
+def withdraw(rule: CoercionRule) -> None:
+    CoercionRule.objects.filter(pk=rule.pk).update(is_active=False)
+    forget_rules()
+
+
+def test_a_study_that_came_by_a_coercion_rule_stays_given_away_when_the_rule_goes(volume, issuer_rule):
+    mine, other = ct_dataset(), ct_dataset(PatientID="P9", PatientName="Other^Person")
+    store(mine, other)
+    report_study(study_of(mine), RITA)
+    choose("reassign", target=study_of(other).patient_id)
+    assert store(same_series(mine)) == ["stored"]
+    withdraw(issuer_rule)
+    assert store(same_series(mine)) == ["stored"]
+    assert (study_of(mine).instance_count, study_of(mine).patient.patient_id) == (3, "P9")
+
+
+def test_files_held_by_a_coercion_rule_are_stored_and_followed_when_the_rule_goes(volume, issuer_rule):
+    mine = ct_dataset()
+    store(mine)
+    assert store(same_series(mine, PatientID="P2", PatientName="Other^Person")) == ["conflict"]
+    choose("store")
+    assert store(same_series(mine, PatientID="P2", PatientName="Other^Person")) == ["stored"]
+    withdraw(issuer_rule)
+    assert store(same_series(mine, PatientID="P2", PatientName="Other^Person")) == ["stored"]
+    assert study_of(mine).instance_count == 4
 
 
 # --- Other content under one UID
