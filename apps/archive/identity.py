@@ -16,6 +16,7 @@ TOKEN_DIGITS = 32  # half of a SHA-256 in hexadecimal: two names meet by chance 
 
 _APOSTROPHES = re.compile("['`\u00b4\u2018\u2019\u02bc.]")
 _WORD = re.compile(r"[^\W_]+")
+_UNREAD = re.compile("[\ufffd?]")  # as decoders and senders write what they do not understand
 _UMLAUTS = re.compile("(?<=[aou])e")
 _PARTICLES = frozenset(
     (
@@ -49,9 +50,11 @@ def family_words(person_name: str) -> set[str]:
     """Words of the family name in every component group, as they are compared.
 
     Without accents, case, apostrophes and hyphens; "Müller", "Mueller" and "Muller" are one word. Particles such as
-    "van" count only where the name has nothing else. A name without "^" is all family name.
+    "van" count only where the name has nothing else. A name without "^" is all family name. One with letters that could
+    not be read says nothing.
     """
-    words = {word for group in person_name.split("=") for word in _words(group.partition("^")[0])}
+    families = [group.partition("^")[0] for group in person_name.split("=")]
+    words = {word for family in families if not _UNREAD.search(family) for word in _words(family)}
     return words - _PARTICLES or words
 
 

@@ -31,6 +31,9 @@ def is_another(left: tuple, right: tuple) -> bool:
         ("van Dijk^An", "Dijk^An"),
         ("Smith^John", ""),
         ("^John", "Miller^Eva"),
+        ("\ufffdi\ufffdka^Ji\ufffd\ufffd", "Žižka^Jiří"),
+        ("M?ller^Anna", "Müller^Anna"),
+        ("Yamada^Tarou=??^??", "Yamada^T=山田^太郎"),
     ],
 )
 def test_names_that_may_be_one_person(left, right):
