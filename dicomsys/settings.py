@@ -31,6 +31,7 @@ DEBUG = False
 # --- Secrets: a missing one stops here and names itself
 open_keyring(env.path("DICOMSYS_KEYRING_FILE"), env.str("DICOMSYS_MASTER_KEY_FILE", default=""))
 SECRET_KEY = read_secret("django-secret-key")
+IDENTITY_KEY = read_secret("identity-key").encode()  # of the HMACs by which ingest tells persons apart
 RULES_KEY = read_secret("rules-key")  # signs what the receiver is told of who may connect
 
 # --- File store: the spool lives beside it, so that a batch can be adopted by hard links
@@ -45,6 +46,7 @@ SPOOL_MAX_BATCHES = env.int("DICOMSYS_SPOOL_MAX_BATCHES", default=50_000)  # fro
 # --- Applications
 INSTALLED_APPS = [
     "apps.core",
+    "apps.audit",
     "apps.accounts",
     "apps.storage",
     "apps.nodes",

@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group, Permission
 from pydicom.dataset import Dataset
 
 from apps.accounts.models import User
+from apps.archive.identity import identity_of
 from apps.archive.ingest import store_batch
 from apps.archive.models import Patient, Series, Study
 from apps.archive.names import search_key
@@ -45,8 +46,10 @@ def make_study(name: str = "Phantom^Test", modality: str = "CT", source: str = "
     number = next(_numbers)
     patient_id = str(changes.pop("patient_id", f"P{number}"))
     person = {"birth_date": changes.pop("birth_date", date(1970, 1, 1)), "sex": changes.pop("sex", "O")}
+    identity = identity_of(name, person["birth_date"], settings.IDENTITY_KEY)
+    digests = {"birth_hmac": identity.birth, "family_hmacs": sorted(identity.family)}
     patient, _ = Patient.objects.get_or_create(
-        patient_id=patient_id, defaults={"name": name, "name_search": search_key(name), **person}
+        patient_id=patient_id, defaults={"name": name, "name_search": search_key(name), **person, **digests}
     )
     columns = {
         "study_instance_uid": f"1.2.{number}",

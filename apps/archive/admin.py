@@ -15,7 +15,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, render
 from django.template.defaultfilters import filesizeformat
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -168,8 +167,8 @@ class InstanceAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Conflict)
-class ConflictAdmin(admin.ModelAdmin):
-    """Files that were kept aside, and why. Settling one says that somebody looked; the file stays in quarantine."""
+class ConflictAdmin(ReadOnlyAdmin):
+    """What waits for a decision or was decided, without a word of the person; decided on the pages for staff."""
 
     list_display = (
         "id",
@@ -187,36 +186,12 @@ class ConflictAdmin(admin.ModelAdmin):
     )  # fmt: skip
     search_help_text = "A SOP, Series or Study Instance UID, or the name of the held file."
     exclude = ("file_sha256",)
-    actions = ("mark_resolved", "mark_open")
     date_hierarchy = "received_at"
 
     @admin.display(description="size", ordering="size_bytes")
     def size(self, conflict: Conflict) -> str:
         """In units for people."""
         return filesizeformat(conflict.size_bytes)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Conflict | None = None) -> list[str]:
-        """Everything but whether it is settled."""
-        return [field.name for field in Conflict._meta.fields if field.name not in ("resolved_at", "file_sha256")]
-
-    @admin.action(description="Mark as settled", permissions=["change"])
-    def mark_resolved(self, request: HttpRequest, conflicts: QuerySet[Conflict]) -> None:
-        """From now on."""
-        count = conflicts.filter(resolved_at=None).update(resolved_at=timezone.now())
-        self.message_user(request, f"{count} settled.")
-
-    @admin.action(description="Mark as open again", permissions=["change"])
-    def mark_open(self, request: HttpRequest, conflicts: QuerySet[Conflict]) -> None:
-        """Somebody has to look once more."""
-        self.message_user(request, f"{conflicts.update(resolved_at=None)} open again.")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Only ingest keeps files aside."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Conflict | None = None) -> bool:
-        """The row is the only trace of a held file."""
-        return False
 
 
 @admin.register(CoercionRule)

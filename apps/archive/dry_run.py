@@ -13,9 +13,9 @@ from apps.archive.charset_doubts import Doubt
 from apps.archive.coercion import Identity, Rule
 from apps.archive.header import Header, UnreadableError, peek_header
 from apps.archive.models import CoercionRule, Instance, Patient, Series, Study
-from apps.archive.names import format_person_name, search_key
+from apps.archive.names import format_person_name
 from apps.archive.rulebook import RuleBook
-from apps.archive.upsert import KnownPatient, is_another_person
+from apps.archive.upsert import KnownPatient, is_another_person, person_of
 
 if TYPE_CHECKING:
     from apps.accounts.models import User
@@ -142,7 +142,7 @@ class _Known:
         """Whether somebody else has the new identity: ingest would make a patient for that study alone."""
         if trial.before == trial.after or not trial.after.patient_id or trial.study.patient.only_study_uid:
             return False
-        return is_another_person(trial.after, self.persons[trial.identity])
+        return is_another_person(trial.after, self.persons[trial.identity].identity)
 
 
 def _known(trials: Sequence[_Trial]) -> _Known:
@@ -156,12 +156,11 @@ def _known(trials: Sequence[_Trial]) -> _Known:
 
 
 def _stored_person(patient: Patient) -> KnownPatient:
-    return KnownPatient(patient.pk, patient.name_search, patient.birth_date)
+    return KnownPatient(patient.pk, patient.merged_into_id or patient.pk, patient.identity)
 
 
 def _person_of(trial: _Trial) -> KnownPatient:
-    header = trial.after
-    return KnownPatient(trial.study.patient_id, search_key(header.patient_name), header.birth_date)
+    return KnownPatient(trial.study.patient_id, trial.study.patient_id, person_of(trial.after))
 
 
 def _moves(trial: _Trial) -> bool:

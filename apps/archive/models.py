@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models import Q
 
 from apps.archive.coercion import ADD, CHARACTER_SETS, LEAVE, REPLACE, Rule
+from apps.archive.identity import Identity
 from apps.archive.names import format_person_name
 from apps.archive.texts import LABEL_LENGTH
 from apps.nodes.models import ae_title_validator
@@ -30,6 +33,9 @@ class Patient(models.Model):
 
     Where the Patient ID does not tell who it is, the patient belongs to one study, named by `only_study_uid`: without
     a Patient ID, and where the ID is known with another birth date or name. Else `only_study_uid` is empty.
+
+    Who was found to be one person with another patient has no studies any more: `merged_into` names that patient, who
+    is never merged into a third, and what still arrives under the old ID goes there.
     """
 
     patient_id = models.CharField(max_length=64, db_collation="C", blank=True)
@@ -39,6 +45,11 @@ class Patient(models.Model):
     name_search = models.CharField(max_length=500, blank=True, editable=False)
     birth_date = models.DateField(null=True, blank=True)
     sex = models.CharField(max_length=16, blank=True)
+    birth_hmac = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
+    family_hmacs = ArrayField(models.CharField(max_length=64), default=list, db_default=[], blank=True, editable=False)
+    merged_into = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="merged", editable=False
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -57,9 +68,15 @@ class Patient(models.Model):
         return f"Patient {self.pk}"
 
     @property
+    def identity(self) -> Identity:
+        """What tells this person from another."""
+        return Identity(self.birth_hmac, frozenset(self.family_hmacs))
+
+    @property
     def shares_id(self) -> bool:
         """Whether another person is known under the same Patient ID: somebody has to find out who is who."""
-        return bool(self.patient_id and self.only_study_uid)
+        others = Patient.objects.filter(issuer=self.issuer, patient_id=self.patient_id, merged_into=None)
+        return bool(self.patient_id and self.only_study_uid) and others.exclude(pk=self.pk).exists()
 
     @property
     def display_name(self) -> str:
@@ -90,6 +107,15 @@ class Study(models.Model):
 
     study_instance_uid = models.CharField(max_length=UID_LENGTH, unique=True, db_collation="C")
     patient = models.ForeignKey(Patient, on_delete=models.PROTECT, related_name="studies")
+    arrived_as = models.ForeignKey(
+        Patient,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        editable=False,
+        help_text="Who its images name, where a person decided that it is of another patient.",
+    )
     study_date = models.DateField(null=True, blank=True)
     study_time = models.TimeField(null=True, blank=True)
     study_id = models.CharField(max_length=64, blank=True)
@@ -198,6 +224,14 @@ class Instance(models.Model):
     file_sha256 = models.BinaryField(max_length=32)
     dataset_sha256 = models.BinaryField(max_length=32)
     size_bytes = models.PositiveBigIntegerField()
+    file_variant = models.CharField(
+        max_length=16,
+        blank=True,
+        db_default="",
+        db_collation="C",
+        editable=False,
+        help_text="In the file's name behind the UID, where a person chose another file under the same UID.",
+    )
     received_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -211,7 +245,7 @@ class Instance(models.Model):
         """Where the file lies."""
         series = self.series
         return Path(self.volume.root) / instance_path(
-            series.study.study_instance_uid, series.series_instance_uid, self.sop_instance_uid
+            series.study.study_instance_uid, series.series_instance_uid, self.sop_instance_uid, self.file_variant
         )
 
     @property
@@ -224,38 +258,136 @@ class Instance(models.Model):
         return self.path.open("rb")
 
 
-class Conflict(models.Model):
-    """A file that arrived and was kept aside, because storing it would have changed or mixed what is known.
+class Decision(models.Model):
+    """What a person decided about a conflict, with what undoing it needs.
 
-    `held_file` is its name in the quarantine folder. Nothing here describes a person: the file does.
+    `effects` holds primary keys and digests only. The reason is for colleagues: it may speak of a person, so it is
+    shown to those who may decide, and goes nowhere else.
+    """
+
+    class Action(models.TextChoices):
+        """What was done."""
+
+        KEEP = "keep", "Kept apart"
+        MERGE = "merge", "Merged: one person"
+        REASSIGN = "reassign", "Study given to another patient"
+        STORE = "store", "Stored where they belong"
+        REPLACE = "replace", "Stored image replaced"
+
+    action = models.CharField(max_length=16, choices=Action.choices)
+    case_key = models.CharField(max_length=64, db_collation="C")
+    reason = models.CharField(max_length=500, blank=True)
+    effects = models.JSONField(default=dict)
+    decided_by = models.CharField(max_length=150)
+    decided_at = models.DateTimeField(auto_now_add=True)
+    undone_by = models.CharField(max_length=150, blank=True)
+    undone_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["case_key"], name="decision_of_case")]
+
+    def __str__(self) -> str:
+        return f"Decision {self.pk}: {self.action}"
+
+
+class AcceptedSender(models.Model):
+    """Data sets that name another patient or study, and that belong to this study all the same: a person decided so.
+
+    `named_patient` is a digest of the issuer and the Patient ID that they name (`identity.sender_token`).
+    """
+
+    study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="accepted_senders")
+    named_study_uid = models.CharField(max_length=UID_LENGTH, db_collation="C")
+    named_patient = models.CharField(max_length=64, db_collation="C")
+    decision = models.ForeignKey(Decision, on_delete=models.PROTECT, related_name="accepted_senders")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["study", "named_study_uid", "named_patient"], name="accepted_sender_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"Accepted sender {self.pk}"
+
+
+class ConflictQuerySet(models.QuerySet["Conflict"]):
+    """Open ones wait for a person."""
+
+    def open(self) -> ConflictQuerySet:
+        """Not decided, or decided and undone."""
+        return self.filter(resolved_at=None)
+
+
+class Conflict(models.Model):
+    """What a person has to decide: a file that arrived and was kept aside, or a patient who may be somebody else.
+
+    A file is kept aside because storing it would have changed or mixed what is known; `held_file` is its name in the
+    quarantine folder. Of a patient conflict the images are stored: `patient` has the Patient ID of `other_patient`,
+    and clearly another birth date or family name. A reported one asks whether a stored study is really of `patient`.
+    Conflicts with one `case_key` are decided together. Nothing here describes a person: the file does.
     """
 
     class Kind(models.TextChoices):
-        """Why the file was kept aside."""
+        """What is wrong."""
 
         UNREADABLE = "unreadable", "Not readable as DICOM"
         INSTANCE = "instance", "Known SOP Instance UID, other content"
         STUDY = "study", "Known Study Instance UID, other patient"
         SERIES = "series", "Known Series Instance UID, other study"
+        PATIENT = "patient", "Known Patient ID, other person"
+        REPORTED = "reported", "Wrong patient, as staff say"
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
+    case_key = models.CharField(max_length=64, db_collation="C")
     reason = models.CharField(max_length=300)
-    held_file = models.CharField(max_length=100, unique=True)
-    file_sha256 = models.BinaryField(max_length=32)
-    size_bytes = models.PositiveBigIntegerField()
+    held_file = models.CharField(max_length=100, unique=True, null=True)
+    file_sha256 = models.BinaryField(max_length=32, null=True)
+    size_bytes = models.PositiveBigIntegerField(default=0)
     sop_instance_uid = models.CharField(max_length=UID_LENGTH, blank=True, db_collation="C", db_index=True)
     series_instance_uid = models.CharField(max_length=UID_LENGTH, blank=True, db_collation="C")
     study_instance_uid = models.CharField(max_length=UID_LENGTH, blank=True, db_collation="C")
     calling_ae_title = models.CharField(max_length=16, blank=True)
+    patient = models.ForeignKey(Patient, on_delete=models.PROTECT, null=True, related_name="+")
+    other_patient = models.ForeignKey(Patient, on_delete=models.PROTECT, null=True, related_name="+")
     received_at = models.DateTimeField(auto_now_add=True)
     resolved_at = models.DateTimeField(null=True, blank=True)
+    decision = models.ForeignKey(Decision, on_delete=models.PROTECT, null=True, related_name="conflicts")
+
+    objects = ConflictQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["file_sha256"], name="conflict_once_per_content")]
+        permissions = [("decide_conflict", "Can compare and decide conflicts")]
+        constraints = [
+            models.UniqueConstraint(fields=["file_sha256"], name="conflict_once_per_content"),
+            models.UniqueConstraint(
+                fields=["study_instance_uid"], condition=Q(kind="patient"), name="patient_conflict_once_per_study"
+            ),
+            models.UniqueConstraint(
+                fields=["study_instance_uid"],
+                condition=Q(kind="reported", resolved_at=None),
+                name="reported_conflict_once_per_study",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="patient", held_file=None, patient__isnull=False, other_patient__isnull=False)
+                | Q(kind="reported", held_file=None, patient__isnull=False)
+                | (~Q(kind__in=["patient", "reported"]) & Q(held_file__isnull=False, file_sha256__isnull=False)),
+                name="conflict_file_or_patients",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["case_key"], name="conflict_open_case", condition=Q(resolved_at=None)),
+            models.Index(fields=["case_key", "decision"], name="conflict_case"),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: {self.sop_instance_uid or self.held_file}"
+        return f"{self.get_kind_display()}: {self.sop_instance_uid or self.study_instance_uid or self.held_file}"
+
+    @property
+    def held_path(self) -> Path | None:
+        """Where the held file lies."""
+        return settings.QUARANTINE_DIR / self.held_file if self.held_file else None
 
 
 class CoercionRule(models.Model):

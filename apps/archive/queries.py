@@ -130,8 +130,13 @@ def series_matches(condition: Q) -> Q:
     )
 
 
+def people_named(text: str) -> Q:
+    """Patients by the words of their name, or by the beginning of their ID."""
+    return _name_matches(text) | _begins("patient_id", text)
+
+
 def _text_matches(text: str) -> Q:
-    people = _name_matches(text) | _begins("patient_id", text)
+    people = people_named(text)
     accession = _begins("accession_number", text)
     patients = list(Patient.objects.filter(people).values_list("pk", flat=True)[: MANY + 1])
     studies = list(Study.objects.filter(accession).values_list("pk", flat=True)[: MANY + 1])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from apps.archive.compare import same_content
 from apps.archive.doubts import apply_decisions, note_doubts
+from apps.archive.following import follow_patients, follow_series
 from apps.archive.header import Header, UnreadableError, read_header
-from apps.archive.holding import Ingested, Item, Outcome, file_digest, hold_item, hold_unreadable
+from apps.archive.holding import Ingested, Item, Outcome, file_digest, flag_strangers, hold_item, hold_unreadable
 from apps.archive.models import Conflict, Instance
 from apps.archive.rulebook import current_rules
 from apps.archive.upsert import (
@@ -21,6 +22,7 @@ from apps.archive.upsert import (
     known_uids,
     lock_homes,
     lock_studies,
+    note_arrivals,
     patient_key,
     resolve_patients,
     upsert_series,
@@ -163,13 +165,15 @@ def _store_new(items: list[Item]) -> Settled:
     settled: list[Ingested] = []
     known = known_studies(item.header.study_instance_uid for item in items)
     items = apply_decisions(items, known)
-    items = [_as_its_study_came(item, known.get(_study(item))) for item in items]
+    items = [as_its_study_came(item, known.get(_study(item))) for item in items]
+    items = follow_patients(items, known)
     fits = _hold_others(settled, items, lambda h: _is_of_its_study(h, known), Conflict.Kind.STUDY, _OTHER_PATIENT)
     homes = known_series(item.header.series_instance_uid for item in fits)
+    fits = follow_series(fits, homes, known)
     fits = _hold_others(settled, fits, lambda h: _is_of_its_series(h, homes), Conflict.Kind.SERIES, _OTHER_STUDY)
     fits, again = _split_by_patient(fits)
-    patients = resolve_patients(item.header for item in fits if item.header.study_instance_uid not in known)
-    patients |= {uid: study.patient_pk for uid, study in known.items()}
+    resolved = resolve_patients(item.header for item in fits if item.header.study_instance_uid not in known)
+    patients = resolved.patients | {uid: study.patient_pk for uid, study in known.items()}
     studies = upsert_studies((item.header for item in fits), patients)
     # Another worker has just made the study for another patient: to be judged against that
     again += [item for item in fits if studies[_study(item)][1] != patients[_study(item)]]
@@ -177,6 +181,8 @@ def _store_new(items: list[Item]) -> Settled:
     # From here on no other worker stores into these studies: what it stored is committed, or it is gone. Series come
     # after that: else one worker could hold a series that another, who holds the study, waits for.
     lock_studies({studies[_study(item)][0] for item in fits})
+    note_arrivals(resolved.arrived_as)
+    flag_strangers(resolved.strangers)
     series = upsert_series((item.header for item in fits), studies)
     fits = _hold_others(
         settled, fits, lambda h: _is_in_its_study(h, series, studies), Conflict.Kind.SERIES, _OTHER_STUDY
@@ -208,7 +214,7 @@ def _is_of_its_study(header: Header, known: dict[str, KnownStudy]) -> bool:
     return study is None or patient_key(header)[:2] == study[:2]
 
 
-def _as_its_study_came(item: Item, study: KnownStudy | None) -> Item:
+def as_its_study_came(item: Item, study: KnownStudy | None) -> Item:
     """Where the coercion rules of today speak of another patient than the study's, those that the study came by count.
 
     So a new rule, a changed and a withdrawn one split no study.

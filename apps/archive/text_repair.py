@@ -10,22 +10,23 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
+from django.conf import settings
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Case, F, Model, QuerySet, Value, When
 from django.db.models.functions import Now
 
+from apps.accounts.models import User
 from apps.archive.charsets import charset_named
 from apps.archive.header import UnreadableError, read_texts
+from apps.archive.identity import identity_of
 from apps.archive.models import DoubtfulText, Instance, Patient, Series, Study
 from apps.archive.names import search_key
 from apps.archive.texts import FileTexts
+from apps.audit.trail import record
 from apps.core.leader import LeaderLock
 from apps.core.queue import REPAIR_TEXTS, enqueue
-
-if TYPE_CHECKING:
-    from apps.accounts.models import User
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def ask_for_undo(user: User, doubts: QuerySet[DoubtfulText]) -> int:
         decided_by=user,
         decided_at=Now(),
     )
-    _record("asked about again", list(studies.values()), user.pk)
+    _record("texts.asked_again", list(studies.values()), user.pk)
     repaired = doubts.filter(state=State.REPAIRED, wanted=None).exclude(assumed="").exclude(pk__in=studies)
     return len(studies) + _tell(repaired.update(wanted=F("previous"), decided_by=user, decided_at=Now()))
 
@@ -79,7 +80,7 @@ def mark_as_right(user: User, doubts: QuerySet[DoubtfulText]) -> int:
     studies = dict(open_ones.values_list("pk", "study_id"))
     rows = DoubtfulText.objects.filter(pk__in=studies)
     rows.update(state=State.RIGHT, problem="", decided_by=user, decided_at=Now())
-    _record("left as shown", list(studies.values()), user.pk)
+    _record("texts.left_as_shown", list(studies.values()), user.pk)
     return len(studies)
 
 
@@ -147,15 +148,16 @@ def _repair(pk: int) -> bool:
         doubt.assumed = wanted
         doubt.state = State.REPAIRED if wanted else State.OPEN
     doubt.save()
-    done = f"labelled {doubt.labelled!r} read as {doubt.assumed or 'labelled'}, {doubt.problem or 'complete'}"
-    _record(done, [doubt.study_id], doubt.decided_by_id)
+    read_as = {"labelled": doubt.labelled, "read_as": doubt.assumed, "problem": doubt.problem}
+    _record("texts.repaired", [doubt.study_id], doubt.decided_by_id, read_as)
     return True
 
 
-def _record(action: str, study_ids: Sequence[int], user_id: int | None) -> None:
+def _record(action: str, study_ids: Sequence[int], user_id: int | None, detail: dict[str, str] | None = None) -> None:
     """The one place where decisions and repairs go on record: ids and labels only."""
+    actor = User.objects.filter(pk=user_id or 0).values_list("username", flat=True).first() or "text repair"
     for study_id in study_ids:
-        logger.info("study %s by user %s: texts %s", study_id, user_id, action)
+        record(actor, action, "study", study_id, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ def _read_as(doubt: DoubtfulText, wanted: str) -> bool:
             readings = Readings.of(text, doubt.assumed, wanted)
             _correct(series, readings.corrections(series, _OF_SERIES))
             _correct(study, readings.corrections(study, _OF_STUDY))
-            _correct(patient, _with_search_key(readings.corrections(patient, _OF_PATIENT)))
+            _correct(patient, _with_keys(readings.corrections(patient, _OF_PATIENT), patient))
             doubt.problem = _correct_identity(patient, study, readings, wanted) or doubt.problem
     return True
 
@@ -211,15 +213,22 @@ def _texts_of(series: Series) -> list[FileTexts]:
     return found
 
 
-def _correct(row: Study | Series | Patient, changes: dict[str, str]) -> None:
+def _correct(row: Study | Series | Patient, changes: dict[str, Any]) -> None:
     if changes:
         for column, text in changes.items():
             setattr(row, column, text)
         row.save(update_fields=list(changes))
 
 
-def _with_search_key(changes: dict[str, str]) -> dict[str, str]:
-    return changes | {"name_search": search_key(changes["name"])[:500]} if changes else changes
+def _with_keys(changes: dict[str, Any], patient: Patient) -> dict[str, Any]:
+    """With another name what it is searched by changes, and what tells the person from others."""
+    if not changes:
+        return changes
+    identity = identity_of(changes["name"], patient.birth_date, settings.IDENTITY_KEY)
+    return changes | {
+        "name_search": search_key(changes["name"])[:500],
+        "family_hmacs": sorted(identity.family),
+    }
 
 
 # --- The Patient ID tells persons apart: two of them never become one here

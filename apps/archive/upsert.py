@@ -7,15 +7,15 @@ same study wait for each other and never deadlock.
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from apps.archive.header import Header
+from apps.archive.identity import Identity, identity_of
 from apps.archive.names import search_key
 
 logger = logging.getLogger(__name__)
@@ -60,24 +60,24 @@ class KnownStudy(NamedTuple):
     coerced_by: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownPatient:
-    """What tells one person from another."""
+class KnownPatient(NamedTuple):
+    """A patient's row: who it is, and which patient it was merged into."""
 
     pk: int
-    name_search: str
-    birth_date: date | None
+    root: int
+    identity: Identity
 
 
-def is_another_person(header: Header, known: KnownPatient) -> bool:
-    """Whether the header clearly speaks of somebody else under the same Patient ID.
+class Resolved(NamedTuple):
+    """Who the studies of some headers are of: each by Study Instance UID, patients by primary key.
 
-    Two birth dates decide; without both, names that have no word in common do.
+    strangers: who is known under the Patient ID of a study that is of somebody else. arrived_as: who a study's images
+    name, where that patient was merged into the one in patients.
     """
-    if header.birth_date and known.birth_date:
-        return header.birth_date != known.birth_date
-    words, known_words = set(search_key(header.patient_name).split()), set(known.name_search.split())
-    return bool(words and known_words and not words & known_words)
+
+    patients: dict[str, int]
+    strangers: dict[str, int]
+    arrived_as: dict[str, int]
 
 
 def known_uids(sop_uids: Iterable[str]) -> set[str]:
@@ -109,22 +109,82 @@ def known_series(series_uids: Iterable[str]) -> dict[str, str]:
     return dict(rows)
 
 
-def resolve_patients(headers: Iterable[Header]) -> dict[str, int]:
-    """Study Instance UID → primary key of its patient, made where it is new; each study's first header decides.
+def resolve_patients(headers: Iterable[Header]) -> Resolved:
+    """The patient of each study, made where it is new; each study's first header decides.
 
     Somebody else under a known Patient ID becomes a patient of their own for that study: never a record of two persons.
+    Who was merged is found under the patient that remains. The rows are held against a merge until the commit.
     """
     first = list(_first_by(headers, lambda header: header.study_instance_uid).values())
     known = _upsert_patients(first, patient_key)
-    strangers = [header for header in first if is_another_person(header, known[patient_key(header)])]
+    doubtful = [header for header in first if is_another_person(header, known[patient_key(header)].identity)]
+    relatives = _merged_with({known[patient_key(header)].root for header in doubtful})
+    strangers = [
+        header
+        for header in doubtful
+        if all(is_another_person(header, identity) for identity in relatives.get(known[patient_key(header)].root, []))
+    ]
     own = _upsert_patients(strangers, stranger_key)
-    resolved = {header.study_instance_uid: known[patient_key(header)].pk for header in first}
-    return resolved | {header.study_instance_uid: own[stranger_key(header)].pk for header in strangers}
+    found = {header.study_instance_uid: known[patient_key(header)] for header in first}
+    found |= {header.study_instance_uid: own[stranger_key(header)] for header in strangers}
+    return Resolved(
+        patients={uid: patient.root for uid, patient in found.items()},
+        strangers={header.study_instance_uid: known[patient_key(header)].root for header in strangers},
+        arrived_as={uid: patient.pk for uid, patient in found.items() if patient.pk != patient.root},
+    )
+
+
+def note_arrivals(arrived_as: dict[str, int]) -> None:
+    """Keep with studies who their images name, where that is not their patient any more."""
+    if arrived_as:
+        fetch(
+            "UPDATE archive_study s SET arrived_as_id = t.patient"
+            " FROM unnest(%s::text[], %s::bigint[]) AS t (uid, patient) WHERE s.study_instance_uid = t.uid"
+            " AND s.arrived_as_id IS NULL AND s.patient_id <> t.patient",
+            [list(arrived_as), list(arrived_as.values())],
+        )
+
+
+def is_another_person(header: Header, known: Identity) -> bool:
+    """Whether the header clearly speaks of somebody else under the same Patient ID."""
+    return person_of(header).is_clearly_another(known)
+
+
+def person_of(header: Header) -> Identity:
+    """The digests of the person whom the header names."""
+    return identity_of(header.patient_name, header.birth_date, settings.IDENTITY_KEY)
+
+
+def _merged_with(roots: set[int]) -> dict[int, list[Identity]]:
+    """Everybody who was found to be one person with one of these patients, themselves included."""
+    if not roots:
+        return {}
+    found: dict[int, list[Identity]] = {}
+    rows = fetch(
+        "SELECT coalesce(merged_into_id, id), birth_hmac, family_hmacs FROM archive_patient"
+        " WHERE id = ANY(%s::bigint[]) OR merged_into_id = ANY(%s::bigint[])",
+        [sorted(roots), sorted(roots)],
+    )
+    for root, birth, family in rows:
+        found.setdefault(root, []).append(Identity(birth, frozenset(family)))
+    return found
 
 
 def stranger_key(header: Header) -> PatientKey:
     """Of the study only, although there is a Patient ID."""
     return header.issuer, header.patient_id, header.study_instance_uid
+
+
+_INSERT_PATIENTS = """
+INSERT INTO archive_patient
+    (issuer, patient_id, only_study_uid, name, name_search, birth_date, sex, birth_hmac, family_hmacs, created_at)
+SELECT t.issuer, t.patient_id, t.only_study_uid, t.name, t.name_search, t.birth_date, t.sex, t.birth_hmac,
+    string_to_array(t.family, ' '), now()
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::date[], %s::text[], %s::text[], %s::text[])
+    AS t (issuer, patient_id, only_study_uid, name, name_search, birth_date, sex, birth_hmac, family)
+ORDER BY 1, 2, 3
+ON CONFLICT (issuer, patient_id, only_study_uid) DO NOTHING
+"""
 
 
 def _upsert_patients(
@@ -135,26 +195,27 @@ def _upsert_patients(
         return {}
     keys = sorted(first)
     names = [first[key].patient_name for key in keys]
-    _insert(
-        "archive_patient (issuer, patient_id, only_study_uid, name, name_search, birth_date, sex)",
-        "text text text text text date text",
-        [
-            *_columns(keys, 3),
-            names,
-            [search_key(name)[:500] for name in names],
-            [first[key].birth_date for key in keys],
-            [first[key].sex for key in keys],
-        ],
-        order="1, 2, 3",
-        conflict="(issuer, patient_id, only_study_uid)",
-        now=("created_at",),
-    )
-    rows = fetch(
-        "SELECT issuer, patient_id, only_study_uid, id, name_search, birth_date FROM archive_patient"
-        " WHERE (issuer, patient_id, only_study_uid) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))",
+    identities = [person_of(first[key]) for key in keys]
+    columns: list[list[Any]] = [
+        *_columns(keys, 3),
+        names,
+        [search_key(name)[:500] for name in names],
+        [first[key].birth_date for key in keys],
+        [first[key].sex for key in keys],
+        [identity.birth for identity in identities],
+        [" ".join(sorted(identity.family)) for identity in identities],
+    ]
+    fetch(_INSERT_PATIENTS, columns)
+    rows = fetch(  # FOR KEY SHARE: a merge waits for us, or we for it and read what it left
+        "SELECT issuer, patient_id, only_study_uid, id, coalesce(merged_into_id, id), birth_hmac, family_hmacs"
+        " FROM archive_patient WHERE (issuer, patient_id, only_study_uid)"
+        " IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])) ORDER BY id FOR KEY SHARE",
         _columns(keys, 3),
     )
-    return {(issuer, patient_id, study): KnownPatient(*known) for issuer, patient_id, study, *known in rows}
+    return {
+        (issuer, patient_id, study): KnownPatient(pk, root, Identity(birth, frozenset(family)))
+        for issuer, patient_id, study, pk, root, birth, family in rows
+    }
 
 
 def upsert_studies(headers: Iterable[Header], patients: dict[str, int]) -> dict[str, tuple[int, int]]:

@@ -34,7 +34,7 @@ from apps.storage.probe import probe_folder
 from apps.storage.spool import Spool
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
-SECRETS = ("django-secret-key", "rules-key", f"database-{APP_ROLE}")
+SECRETS = ("django-secret-key", "identity-key", "rules-key", f"database-{APP_ROLE}")
 OUTBOX_AGE_MAX = timedelta(seconds=60)
 SPOOL_AGE_MAX_S = 120
 BEAT_AGE_MAX = timedelta(seconds=60)

@@ -1,4 +1,4 @@
-"""The worklist's search form."""
+"""The worklist's search form, and what is decided about a conflict."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from django import forms
 from django.utils.timezone import localdate
 
+from apps.archive.deciding import Choice
+from apps.archive.models import Decision
 from apps.archive.queries import BY_ARRIVAL, BY_STUDY_DATE, StudyCriteria
 
 ANY_DAY, TODAY, YESTERDAY, WEEK, RANGE = "", "today", "yesterday", "week", "range"
@@ -67,3 +69,38 @@ class SearchForm(forms.Form):
             RANGE: (self.cleaned_data.get("date_from"), self.cleaned_data.get("date_to")),
         }
         return spans.get(day, (None, None))
+
+
+class DecisionForm(forms.Form):
+    """What a person chose for a conflict. Replacing a stored image has to be confirmed."""
+
+    TARGET, THIS = "target", "this"
+
+    action = forms.ChoiceField(
+        choices=Decision.Action.choices,
+        error_messages={"required": "Choose one of the answers.", "invalid_choice": "Choose one of the answers."},
+    )
+    target = forms.IntegerField(required=False, min_value=1)
+    stays = forms.ChoiceField(required=False, choices=[(TARGET, "the chosen patient"), (THIS, "the study's patient")])
+    reason = forms.CharField(required=False, max_length=500)
+    seen = forms.IntegerField(required=False, min_value=1)
+    only_this = forms.BooleanField(required=False)
+    confirmed = forms.BooleanField(required=False)
+
+    def clean(self) -> dict[str, Any]:
+        """A replacement is never an accident."""
+        if self.cleaned_data.get("action") == Decision.Action.REPLACE and not self.cleaned_data.get("confirmed"):
+            self.add_error(None, "Confirm that the stored image is to be replaced.")
+        return self.cleaned_data
+
+    def choice(self) -> Choice:
+        """For the archive."""
+        data = self.cleaned_data
+        return Choice(
+            action=Decision.Action(data["action"]),
+            target=data["target"],
+            target_stays=data["stays"] != self.THIS,
+            reason=data["reason"],
+            files=data["seen"],
+            only_this=data["only_this"],
+        )

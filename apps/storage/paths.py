@@ -15,9 +15,12 @@ def safe_uid(uid: str) -> str:
     return "x" + sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
-def instance_path(study_uid: str, series_uid: str, sop_uid: str) -> PurePosixPath:
-    """`aa/bb/study/series/sop.dcm` below a volume's root; aa and bb spread studies over 65,536 folders."""
-    return PurePosixPath(series_folder(study_uid, series_uid), file_name(sop_uid))
+def instance_path(study_uid: str, series_uid: str, sop_uid: str, variant: str = "") -> PurePosixPath:
+    """`aa/bb/study/series/sop.dcm` below a volume's root; aa and bb spread studies over 65,536 folders.
+
+    A variant, of hexadecimal digits, names another file under the same UID.
+    """
+    return PurePosixPath(series_folder(study_uid, series_uid), file_name(sop_uid, variant))
 
 
 @lru_cache(maxsize=1024)
@@ -27,6 +30,6 @@ def series_folder(study_uid: str, series_uid: str) -> str:
     return f"{digest[:2]}/{digest[2:4]}/{safe_uid(study_uid)}/{safe_uid(series_uid)}"
 
 
-def file_name(sop_uid: str) -> str:
+def file_name(sop_uid: str, variant: str = "") -> str:
     """The name of one instance in the folder of its series."""
-    return f"{safe_uid(sop_uid)}.dcm"
+    return f"{safe_uid(sop_uid)}{variant and f'-{variant}'}.dcm"

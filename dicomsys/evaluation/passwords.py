@@ -8,6 +8,7 @@ from dicomsys.evaluation.folder import Folder
 
 SECRET_NAMES = (
     "django-secret-key",
+    "identity-key",
     "rules-key",
     "database-postgres",
     "database-dicomsys_owner",

@@ -26,6 +26,7 @@ def stored(volume):
 def conflict(**changes) -> Conflict:
     columns = {
         "kind": "instance",
+        "case_key": "1",
         "reason": "other pixels",
         "held_file": "a.dcm",
         "file_sha256": b"1" * 32,
@@ -78,17 +79,14 @@ def test_a_study_is_found_by_its_uid(client, stored):
     assert b"0 studies" in client.get(address, {"q": "Secret"}).content
 
 
-def test_a_conflict_is_settled_by_an_action(client, db):
+def test_an_administrator_sees_conflicts_and_decides_none(client, db):
     client.force_login(make_user("administrator"))
     row = conflict()
     address = reverse("admin:archive_conflict_changelist")
     assert b"other pixels" in client.get(address).content
-    client.post(address, {"action": "mark_resolved", "_selected_action": [row.pk]})
-    row.refresh_from_db()
-    assert row.resolved_at is not None
-    client.post(address, {"action": "mark_open", "_selected_action": [row.pk]})
-    row.refresh_from_db()
-    assert row.resolved_at is None
+    page = client.get(reverse("admin:archive_conflict_change", args=[row.pk]))
+    assert page.status_code == 200
+    assert b'name="_save"' not in page.content
 
 
 def test_a_conflict_is_never_deleted(client, db):

@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 from apps.archive import ingest, settling, upsert
 from apps.archive.ingest import Outcome, store_batch
 from apps.archive.models import Conflict, Instance, Patient, Series, Study
+from apps.audit.models import AuditEvent
 from apps.storage import files
 from apps.storage.files import NoVolumeError
 from apps.storage.models import Volume
@@ -90,6 +91,7 @@ def test_the_same_uid_with_other_content_is_kept_aside(volume):
 
     conflict = Conflict.objects.get()
     assert conflict.kind == Conflict.Kind.INSTANCE
+    assert AuditEvent.objects.get().object_key == str(conflict.pk)
     assert (settings.QUARANTINE_DIR / conflict.held_file).read_bytes() == part10(changed)
     assert Instance.objects.get().open_file().read() == part10(dataset)
 
@@ -133,7 +135,35 @@ def test_another_person_under_a_known_patient_id_is_a_patient_of_their_own(volum
     assert (study.patient.name, study.patient.shares_id, study.instance_count) == ("Miller^Eva", True, 2)
     smith = Patient.objects.get(only_study_uid="")
     assert (smith.name, smith.shares_id, smith.studies.count()) == ("Smith^John", False, 3)
+    conflict = Conflict.objects.get()
+    assert (conflict.kind, conflict.study_instance_uid) == (Conflict.Kind.PATIENT, eva[0].StudyInstanceUID)
+    assert (conflict.patient, conflict.other_patient) == (study.patient, smith)
+
+
+def test_the_same_birth_date_with_another_family_name_is_a_question_for_people(volume):
+    store(ct_dataset(PatientName="Smith^Ann", PatientBirthDate="19500101"))
+    store(ct_dataset(PatientName="Miller^Ann", PatientBirthDate="19500101"))
+    assert Conflict.objects.get().kind == Conflict.Kind.PATIENT
+    assert Instance.objects.count() == 2
+
+
+def test_a_replay_of_a_stranger_s_study_asks_once(volume):
+    store(ct_dataset(PatientName="Smith^John"))
+    eva = series_of(2, PatientName="Miller^Eva")
+    assert store(*eva) == ["stored"] * 2
+    assert store(*eva) == ["duplicate"] * 2
+    assert Conflict.objects.count() == 1
+    assert AuditEvent.objects.filter(action="conflict.found").count() == 1
+
+
+def test_persons_are_told_apart_by_their_digests_alone(volume):
+    """The columns that describe people are to be encrypted: ingest does not look at them."""
+    store(ct_dataset(PatientName="Smith^John", PatientBirthDate="19500101"))
+    Patient.objects.update(name="", name_search="", birth_date=None)
+    store(ct_dataset(PatientName="Smith^J", PatientBirthDate="19500101"))
     assert not Conflict.objects.exists()
+    store(ct_dataset(PatientName="Smith^J", PatientBirthDate="19991231"))
+    assert Conflict.objects.get().kind == Conflict.Kind.PATIENT
 
 
 def test_within_one_study_the_patient_id_decides(volume):

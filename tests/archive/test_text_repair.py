@@ -13,6 +13,7 @@ from apps.archive.header import assume_default, read_header
 from apps.archive.models import CoercionRule, Conflict, DoubtfulText, Instance, Patient, Series, Study
 from apps.archive.rulebook import forget_rules
 from apps.archive.text_repair import ask_for_repair, ask_for_undo, enqueue_due_repairs, mark_as_right, repair_texts
+from apps.audit.models import AuditEvent
 from apps.core.leader import LeaderLock
 from apps.core.models import Outbox
 from apps.core.queue import REPAIR_TEXTS
@@ -325,7 +326,8 @@ def test_a_large_group_is_left_to_the_task(volume, caplog):
         maintenance.repair_texts()
     assert set(DoubtfulText.objects.values_list("state", "wanted")) == {("repaired", None)}
     assert "Иванов" not in caplog.text
-    assert caplog.text.count("labelled '' read as Windows-1251, complete") == 3
+    trail = AuditEvent.objects.filter(action="texts.repaired", actor=user.username).values_list("detail", flat=True)
+    assert list(trail) == [{"labelled": "", "read_as": "Windows-1251", "problem": ""}] * 4
     maintenance.repair_texts()
 
 

@@ -97,7 +97,7 @@ def signed_in(open_page) -> Callable[..., Page]:
     return sign_in
 
 
-def keep_picture(page: Page, name: str) -> None:
-    """A screenshot for people, in the folder that DICOMSYS_SCREENSHOTS names."""
+def keep_picture(page: Page, name: str, whole: bool = False) -> None:
+    """A screenshot for people, in the folder that DICOMSYS_SCREENSHOTS names; of the window, or of the whole page."""
     if SCREENSHOTS:
-        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=whole)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from pydicom.uid import UID
@@ -71,6 +71,8 @@ def read_request(pdu: bytes) -> Request:
         # The AE titles are read here: pynetdicom takes no byte outside ASCII, and the caller is to be told why
         decoded.decode(pdu[:10] + b"X".ljust(16) * 2 + pdu[42:])
         primitive = decoded.to_primitive()
+        if not all(context.abstract_syntax and context.transfer_syntax for context in decoded.presentation_context):
+            raise RequestError("a presentation context names no abstract or no transfer syntax")
         items = list(primitive.user_information)
         identity = next((item for item in items if isinstance(item, UserIdentityNegotiation)), None)
         return Request(
@@ -84,6 +86,8 @@ def read_request(pdu: bytes) -> Request:
             wants_identity_answer=bool(identity and identity.positive_response_requested),
             extended=tuple(_extended(items)),
         )
+    except RequestError:
+        raise
     except Exception as error:  # the edge: whatever hostile bytes make of a parser
         raise RequestError(f"the A-ASSOCIATE-RQ cannot be read ({type(error).__name__})") from error
 
@@ -98,7 +102,7 @@ def _extended(items: Iterable[ServiceParameter]) -> Iterator[str]:
             yield str(item.sop_class_uid)
 
 
-@cache
+@lru_cache(maxsize=1024)  # callers choose the keys
 def _service_of(abstract_syntax: str) -> type[ServiceClass]:
     return uid_to_service_class(abstract_syntax)
 

@@ -8,6 +8,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from pydicom.uid import UID
 
+from apps.archive.conflicts import count_open
 from apps.archive.models import Instance
 from apps.archive.names import format_person_name
 
@@ -46,6 +47,8 @@ _ICONS = {
     "down": '<path d="M5.5 9.5L12 16l6.5-6.5"/>',
     "back": '<path d="M20 12H5M10.5 6L4.5 12l6 6"/>',
     "refresh": '<path d="M19.5 12a7.5 7.5 0 1 1-2.3-5.4L20 9"/><path d="M20 4v5h-5"/>',
+    "split": '<path d="M12 21v-7L5 7M12 14l7-7"/><path d="M4 12V6h6M14 6h6v6"/>',
+    "undo": '<path d="M4.5 9.5h10a5 5 0 0 1 0 10H9"/><path d="M8.5 5.5l-4 4 4 4"/>',
     "lock": '<rect x="5" y="11" width="14" height="9.5" rx="1.5"/><path d="M8 11V8a4 4 0 0 1 8 0v3"/>',
     "history": '<path d="M4.5 12a7.5 7.5 0 1 0 2.3-5.4L4 9"/><path d="M4 4v5h5M12 8v4l3 2"/>',
     "server": '<rect x="4" y="4" width="16" height="7" rx="1.5"/><rect x="4" y="13" width="16" height="7" rx="1.5"/>'
@@ -131,3 +134,9 @@ def person_name(value: str) -> str:
 def middle_frame(instance: Instance) -> int:
     """The frame (from 1) that stands for a multi-frame image."""
     return instance.number_of_frames // 2 + 1
+
+
+@register.simple_tag
+def open_conflicts() -> int:
+    """How many cases wait for a decision; asked for the menu of those who may decide."""
+    return count_open()
