@@ -76,7 +76,14 @@ def test_a_missing_secret_names_itself(ring, monkeypatch):
         keyring.set_keyring(before)
 
 
-@pytest.mark.parametrize(("present", "missing"), [([], "django-secret-key"), (["django-secret-key"], "rules-key")])
+@pytest.mark.parametrize(
+    ("present", "missing"),
+    [
+        ([], "django-secret-key"),
+        (["django-secret-key"], "rules-key"),
+        (["django-secret-key", "rules-key"], "identity-key"),
+    ],
+)
 def test_settings_stop_and_name_the_missing_secret(tmp_path, present, missing):
     import subprocess
     import sys
