@@ -10,6 +10,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("print/", include("apps.printing.urls")),
     path("pacs/", include("apps.transfer.urls")),
     path("conflicts/", include("apps.portal.conflict_urls")),
+    path("texts/", include("apps.archive.text_urls")),
     path("", include("apps.operations.urls")),
     path("", include("apps.portal.urls")),
 ]

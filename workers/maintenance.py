@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
-from apps.archive import complete
+from apps.archive import complete, text_repair
 from apps.core.models import Outbox
 from apps.core.queue import (
     CLEAR_SESSIONS,
@@ -17,6 +17,7 @@ from apps.core.queue import (
     PRUNE_OUTBOX,
     PRUNE_TRAFFIC,
     PUBLISH_RULES,
+    REPAIR_TEXTS,
     SEND_DUE_WORK,
     STORE_BATCH,
     SWEEP_SPOOL,
@@ -38,6 +39,7 @@ def send_due_work() -> None:
     """Ask again for what waits for its next attempt or was left by a worker that died."""
     enqueue_due_prints()
     enqueue_due_retrieves()
+    text_repair.enqueue_due_repairs()
 
 
 @shared_task(name=SWEEP_SPOOL)
@@ -87,3 +89,9 @@ def fold_journal() -> None:
 def prune_traffic() -> None:
     """Remove the numbers of minutes that are older than the setting says."""
     folding.prune_traffic(folding.journal_folder())
+
+
+@shared_task(name=REPAIR_TEXTS)
+def repair_texts() -> None:
+    """Read the texts of studies in the character set that people chose. Delivered twice, the second finds the rest."""
+    text_repair.run_repairs()

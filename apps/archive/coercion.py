@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from apps.archive.header import Header, fit_identity
+from apps.archive.charset_doubts import Doubt
+from apps.archive.header import Header, assume_default
+from apps.archive.texts import limit_identity
 
 LEAVE, ADD, REPLACE = "", "add", "replace"  # what a rule does to the issuer: nothing, where there is none, always
 ISSUER, PATIENT_ID, CHARACTER_SET = "issuer", "patient_id", "character_set"  # what a rule can have changed
@@ -58,17 +60,23 @@ def coerce(header: Header, rules: Sequence[Rule]) -> Header:
     """
     if not rules:
         return header
+    applied = dict(header.coerced_by)
+    if reading_rule := character_set_rule(header, rules):
+        header = assume_default(header, reading_rule.character_set)
+        applied[CHARACTER_SET] = reading_rule.pk
     issuer_rule = _first(header, rules, "issuer_action")
     prefix_rule = _first(header, rules, "patient_id_prefix")
     sent = _sent(header)
     identity = _identify(sent, issuer_rule, prefix_rule)
-    applied = {
-        ISSUER: issuer_rule if identity[0] != sent[0] else None,
-        PATIENT_ID: prefix_rule if identity[1] != sent[1] else None,
-        CHARACTER_SET: character_set_rule(header, rules),
-    }
-    coerced_by = tuple((what, rule.pk) for what, rule in applied.items() if rule)
-    if not coerced_by and identity == (header.issuer, header.patient_id):
+    for what, rule, is_changed in (
+        (ISSUER, issuer_rule, identity[0] != sent[0]),
+        (PATIENT_ID, prefix_rule, identity[1] != sent[1]),
+    ):
+        applied.pop(what, None)
+        if rule and is_changed:
+            applied[what] = rule.pk
+    coerced_by = tuple((what, applied[what]) for what in (ISSUER, PATIENT_ID, CHARACTER_SET) if what in applied)
+    if coerced_by == header.coerced_by and identity == (header.issuer, header.patient_id):
         return header
     issuer, patient_id = identity
     sent_as = None if identity == sent else sent
@@ -93,7 +101,7 @@ def coerce_by(header: Header, coerced_by: Mapping[str, int], rules: Mapping[int,
 
 def character_set_rule(header: Header, rules: Iterable[Rule]) -> Rule | None:
     """The rule that says how the texts of this header are read, where the data set does not say it."""
-    return _first(header, rules, "character_set") if header.is_unlabelled else None
+    return _first(header, rules, "character_set") if header.doubt is Doubt.MISSING else None
 
 
 def _first(header: Header, rules: Iterable[Rule], answer: str) -> Rule | None:
@@ -112,5 +120,5 @@ def _identify(sent: Identity, issuer_rule: Rule | None, prefix_rule: Rule | None
     if issuer_rule and (issuer_rule.issuer_action == REPLACE or not issuer):
         issuer = issuer_rule.issuer
     if prefix_rule and not patient_id.startswith(prefix_rule.patient_id_prefix):
-        patient_id = fit_identity(prefix_rule.patient_id_prefix + patient_id)
+        patient_id = limit_identity(prefix_rule.patient_id_prefix + patient_id)
     return issuer, patient_id

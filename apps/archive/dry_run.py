@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from apps.archive.charset_doubts import Doubt
 from apps.archive.coercion import Identity, Rule
 from apps.archive.header import Header, UnreadableError, peek_header
 from apps.archive.models import CoercionRule, Instance, Patient, Series, Study
@@ -122,7 +123,7 @@ def _newest_files(calling_ae_title: str, limit: int) -> list[Instance]:
 def _try(file: Instance, without: RuleBook, with_rule: RuleBook) -> _Trial | None:
     try:
         header = peek_header(file.path)
-        return _Trial(file.series.study, without.coerced(file.path, header), with_rule.coerced(file.path, header))
+        return _Trial(file.series.study, without.coerced(header), with_rule.coerced(header))
     except (OSError, UnreadableError):
         return None
 
@@ -255,7 +256,7 @@ def _untouched(rule: Rule, trials: Sequence[_Trial]) -> Iterable[str]:
     begun = sum(patient_id.startswith(rule.patient_id_prefix) for _, patient_id in sent)
     if begun and rule.patient_id_prefix:
         yield f"{_studies(begun)} whose Patient ID begins with {rule.patient_id_prefix} already."
-    labelled = sum(not trial.before.is_unlabelled for trial in trials)
+    labelled = sum(trial.before.doubt is not Doubt.MISSING for trial in trials)
     if labelled and rule.character_set:
         yield f"{_studies(labelled)} that say their character set, or have only ASCII letters."
 

@@ -6,15 +6,17 @@ The file is read once, from front to back, and never as a whole. Nothing here im
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, time
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from apps.archive.charsets import PERSON_NAME_DELIMITERS, TEXT_DELIMITERS, charset_of, decode_text
+from apps.archive.charset_doubts import Doubt
+from apps.archive.charsets import assume_charset
 from apps.archive.elements import MediaDirectoryError, Source, UnreadableError, Values, read_elements, read_meta
 from apps.archive.encoding import Encoding, encoding_of
+from apps.archive.texts import TEXT_TAGS, FileTexts, clean_text
 
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -22,24 +24,16 @@ UID_LENGTH = 128  # the width of the columns (`models.UID_LENGTH`): real senders
 
 
 _CHARSET, _SOP_CLASS, _SOP_INSTANCE = 0x00080005, 0x00080016, 0x00080018
-_STUDY_DATE, _STUDY_TIME, _ACCESSION = 0x00080020, 0x00080030, 0x00080050
-_MODALITY, _INSTITUTION, _REFERRING = 0x00080060, 0x00080080, 0x00080090
-_STUDY_DESCRIPTION, _SERIES_DESCRIPTION = 0x00081030, 0x0008103E
-_NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE, _SEX = 0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00100040
-_BODY_PART, _STUDY, _SERIES, _STUDY_ID = 0x00180015, 0x0020000D, 0x0020000E, 0x00200010
+_STUDY_DATE, _STUDY_TIME, _MODALITY = 0x00080020, 0x00080030, 0x00080060
+_BIRTH_DATE, _SEX, _BODY_PART, _STUDY, _SERIES = 0x00100030, 0x00100040, 0x00180015, 0x0020000D, 0x0020000E
 _SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
 _FRAMES, _ROWS, _COLUMNS = 0x00280008, 0x00280010, 0x00280011
 _WANTED = frozenset(
     (
-        *(_CHARSET, _SOP_CLASS, _SOP_INSTANCE, _STUDY_DATE, _STUDY_TIME, _ACCESSION, _MODALITY, _INSTITUTION),
-        *(_REFERRING, _STUDY_DESCRIPTION, _SERIES_DESCRIPTION, _NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE, _SEX),
-        *(_BODY_PART, _STUDY, _SERIES, _STUDY_ID, _SERIES_NUMBER, _INSTANCE_NUMBER, _FRAMES, _ROWS, _COLUMNS),
+        *(_CHARSET, _SOP_CLASS, _SOP_INSTANCE, _STUDY_DATE, _STUDY_TIME, _MODALITY, _BIRTH_DATE, _SEX, _BODY_PART),
+        *(_STUDY, _SERIES, _SERIES_NUMBER, _INSTANCE_NUMBER, _FRAMES, _ROWS, _COLUMNS, *TEXT_TAGS.values()),
     )
 )
-_TEXTS = (
-    *(_NAME, _PATIENT_ID, _ISSUER, _REFERRING, _STUDY_DESCRIPTION, _SERIES_DESCRIPTION, _INSTITUTION),
-    *(_STUDY_ID, _ACCESSION),
-)  # whose characters Specific Character Set tells (PS3.5 6.1.2.3), of those that are wanted
 _UIDS = {
     _SOP_CLASS: "SOP Class UID",
     _SOP_INSTANCE: "SOP Instance UID",
@@ -50,12 +44,8 @@ _META_SOP_CLASS, _META_SOP_INSTANCE, _META_TRANSFER_SYNTAX, _META_SOURCE_AE = 0x
 _META_UIDS = {_SOP_CLASS: _META_SOP_CLASS, _SOP_INSTANCE: _META_SOP_INSTANCE}
 
 _remembered = lru_cache(maxsize=512)  # the files of a series have most values in common
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6})\d*)?)?)?", re.ASCII)
 _INTEGER = re.compile(r"([+-]?\d{1,12})(?:\.0*)?", re.ASCII)
-
-
-_charset_of = _remembered(charset_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +54,7 @@ class Header:
 
     Texts are decoded, without padding and control characters, cut to the width of their column and empty when absent;
     a person name keeps "^" and "=". `dataset_offset` is the byte where the data set begins, after group 0002.
+    `doubt` says that the texts do not seem to be in the labelled character set; their bytes are then in `texts`.
     """
 
     sop_instance_uid: str
@@ -96,7 +87,8 @@ class Header:
     dataset_sha256: bytes
     file_sha256: bytes
     size_bytes: int
-    is_unlabelled: bool = False  # there is text beyond ASCII, and no Specific Character Set that tells how to read it
+    doubt: Doubt | None = None
+    texts: FileTexts | None = None
     sent_as: tuple[str, str] | None = None  # issuer and Patient ID of the data set, where rules changed them
     coerced_by: tuple[tuple[str, int], ...] = ()  # what rules changed, and the key of each (`coercion.py`)
 
@@ -114,15 +106,12 @@ def read_header(path: Path) -> Header:
     return _read(path)
 
 
-def peek_header(path: Path, character_set: str = "") -> Header:
-    """The header without its digests and size, so that a long file is not read to its end.
-
-    Texts are read by the Specific Character Set `character_set` where the data set names none. Raises as `read_header`.
-    """
-    return _read(path, character_set.encode(), is_whole=False)
+def peek_header(path: Path) -> Header:
+    """The header without its digests and size, so that a long file is not read to its end. Raises as `read_header`."""
+    return _read(path, is_whole=False)
 
 
-def _read(path: Path, character_set: bytes = b"", *, is_whole: bool = True) -> Header:
+def _read(path: Path, *, is_whole: bool = True) -> Header:
     with path.open("rb", buffering=0) as file:
         source = Source(file)
         meta, offset = read_meta(source)
@@ -131,7 +120,7 @@ def _read(path: Path, character_set: bytes = b"", *, is_whole: bool = True) -> H
         source.begin_dataset(offset)
         encoding = _encoding(meta, source.window[offset : offset + 6])
         elements = _read_wanted(source, offset, encoding, meta)
-        return _header(elements, meta, encoding, offset, source if is_whole else None, character_set)
+        return _header(elements, meta, encoding, offset, source if is_whole else None)
 
 
 def read_encoding(path: Path) -> tuple[Encoding, int]:
@@ -140,6 +129,30 @@ def read_encoding(path: Path) -> tuple[Encoding, int]:
         source = Source(file)
         meta, offset = read_meta(source)
         return _encoding(meta, source.window[offset : offset + 6]), offset
+
+
+def read_texts(path: Path) -> FileTexts:
+    """The bytes of the texts of one file and their label, nothing else read. Raises UnreadableError, OSError."""
+    with path.open("rb", buffering=0) as file:
+        source = Source(file)
+        meta, offset = read_meta(source)
+        source.begin_dataset(offset)
+        encoding = _encoding(meta, source.window[offset : offset + 6])
+        return FileTexts.of(_read_wanted(source, offset, encoding, meta), _CHARSET)
+
+
+def assume_default(header: Header, default: str) -> Header:
+    """The header with its texts in the character set `default`, where its file names none.
+
+    Where they fit it, they are no longer in doubt; their bytes are kept for what people decide of the study. `default`
+    is of `charsets.charset_named`; raises ValueError for others.
+    """
+    if header.doubt is not Doubt.MISSING or header.texts is None:
+        return header
+    texts, charset = header.texts, assume_charset(header.texts.label, default)
+    is_possible = all(text.read(charset)[1] for text in texts.foreign())
+    changes: dict[str, Any] = {**texts.read(charset), "doubt": None if is_possible else header.doubt}
+    return replace(header, **changes)
 
 
 def _encoding(meta: Values, first: bytes) -> Encoding:
@@ -153,18 +166,14 @@ def _read_wanted(source: Source, offset: int, encoding: Encoding, meta: Values) 
     return found | {tag: value for tag, value in known.items() if not found.get(tag)}
 
 
-def _header(
-    found: Values, meta: Values, encoding: Encoding, offset: int, source: Source | None, character_set: bytes
-) -> Header:
+def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source: Source | None) -> Header:
     uids = _needed_uids(found)
-    label = found.get(_CHARSET, b"").strip(b" \0")
-    charset = _charset_of(label or character_set)
+    texts = FileTexts.of(found, _CHARSET)
+    doubt = texts.find_doubt()
+    readings: dict[str, Any] = dict(texts.read())
 
-    def text(tag: int, width: int) -> str:
-        return _text(found.get(tag), charset)[:width]
-
-    def name(tag: int) -> str:
-        return _text(found.get(tag), charset, PERSON_NAME_DELIMITERS).rstrip("=")[:400]
+    def term(tag: int, width: int) -> str:
+        return _term(found.get(tag, b""))[:width]
 
     dataset_sha256, file_sha256 = source.digests() if source else (b"", b"")
     return Header(
@@ -173,32 +182,25 @@ def _header(
         transfer_syntax_uid=encoding.transfer_syntax_uid,
         study_instance_uid=uids[_STUDY],
         series_instance_uid=uids[_SERIES],
-        patient_id=fit_identity(_text(found.get(_PATIENT_ID), charset)),
-        issuer=fit_identity(_text(found.get(_ISSUER), charset)),
-        patient_name=name(_NAME),
         birth_date=_date(found.get(_BIRTH_DATE)),
-        sex=text(_SEX, 16),
+        sex=term(_SEX, 16),
         study_date=_date(found.get(_STUDY_DATE)),
         study_time=_time(found.get(_STUDY_TIME)),
-        study_id=text(_STUDY_ID, 64),
-        accession_number=text(_ACCESSION, 64),
-        study_description=text(_STUDY_DESCRIPTION, 256),
-        referring_physician=name(_REFERRING),
-        institution=text(_INSTITUTION, 256),
-        modality=text(_MODALITY, 16),
+        modality=term(_MODALITY, 16),
         series_number=_integer(found.get(_SERIES_NUMBER)),
-        series_description=text(_SERIES_DESCRIPTION, 256),
-        body_part=text(_BODY_PART, 64),
+        body_part=term(_BODY_PART, 64),
         instance_number=_integer(found.get(_INSTANCE_NUMBER)),
         rows=_binary(found.get(_ROWS), encoding.little),
         columns=_binary(found.get(_COLUMNS), encoding.little),
         number_of_frames=max(1, _integer(found.get(_FRAMES)) or 1),
-        calling_ae_title=_text(meta.get(_META_SOURCE_AE), None)[:16],
+        calling_ae_title=_term(meta.get(_META_SOURCE_AE, b""))[:16],
         dataset_offset=offset,
         dataset_sha256=dataset_sha256,
         file_sha256=file_sha256,
         size_bytes=source.size if source else 0,
-        is_unlabelled=not label and not all(found.get(tag, b"").isascii() for tag in _TEXTS),
+        doubt=doubt,
+        texts=texts if doubt else None,
+        **readings,
     )
 
 
@@ -213,26 +215,16 @@ def _needed_uids(found: Values) -> dict[int, str]:
 
 
 def _uid(raw: bytes, name: str) -> str:
-    uid = _clean(raw.decode("latin-1"))
+    uid = clean_text(raw.decode("latin-1"))
     if len(uid) > UID_LENGTH:
         raise UnreadableError(f"{name} is longer than {UID_LENGTH} characters")
     return uid
 
 
 @_remembered
-def _text(raw: bytes | None, charset: str | None, delimiters: re.Pattern[bytes] = TEXT_DELIMITERS) -> str:
-    return _clean(decode_text(raw, charset, delimiters)) if raw else ""
-
-
-def _clean(text: str) -> str:
-    """Without padding and without characters that no page shows and no database takes."""
-    text = text.strip(" \0")
-    return text if text.isprintable() else _CONTROLS.sub("", text).strip()
-
-
-def fit_identity(text: str) -> str:
-    """What tells patients apart is never just cut: two long identifiers must not become one."""
-    return text if len(text) <= 64 else f"{text[:47]}~{sha256(text.encode()).hexdigest()[:16]}"
+def _term(raw: bytes) -> str:
+    """A code or a name that is ASCII by right."""
+    return clean_text(raw.decode("latin-1"))
 
 
 @_remembered

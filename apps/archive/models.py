@@ -16,6 +16,7 @@ from django.db.models import Q
 from apps.archive.coercion import ADD, CHARACTER_SETS, LEAVE, REPLACE, Rule
 from apps.archive.identity import Identity
 from apps.archive.names import format_person_name
+from apps.archive.texts import LABEL_LENGTH
 from apps.nodes.models import ae_title_validator
 from apps.storage.models import Volume
 from apps.storage.paths import instance_path
@@ -478,3 +479,58 @@ class CoercionRule(models.Model):
     def as_rule(self) -> Rule:
         """As it acts; the key of one that is not saved is 0."""
         return Rule(self.pk or 0, **{name: getattr(self, name) for name in self.EFFECT})
+
+
+class DoubtfulText(models.Model):
+    """A study whose texts do not seem to be written as its files say (PS3.3 C.12.1.1.2), and what people decided.
+
+    Files of the study that name the character set `labelled` are read in the set `assumed`, where that is not empty.
+    `previous` is what was assumed before; `wanted` is what shall be from now on, until that is carried out (empty: as
+    labelled). Nothing here describes a person: the bytes of the texts stay in the stored files, which never change.
+    """
+
+    class Reason(models.TextChoices):
+        """What was found (`charset_doubts.Doubt`)."""
+
+        MISSING = "missing", "Texts are not plain ASCII"
+        UNKNOWN = "unknown", "Unknown character set"
+        IMPOSSIBLE = "impossible", "Bytes that the character set does not have"
+        UNICODE = "unicode", "Looks like Unicode"
+        UNLIKELY = "unlikely", "Looks like another alphabet"
+
+    class State(models.TextChoices):
+        """What was decided."""
+
+        OPEN = "open", "To decide"
+        REPAIRED = "repaired", "Repaired"
+        RIGHT = "right", "Right as it is"
+
+    class Problem(models.TextChoices):
+        """What a repair had to leave."""
+
+        TAKEN = "taken", "Patient ID left as it was: the repaired one belongs to another patient"
+        SHARED = "shared", "Patient ID left as it was until the other studies of the patient are repaired alike"
+        UNREADABLE = "unreadable", "Not repaired: a stored file cannot be read"
+
+    study = models.OneToOneField(Study, on_delete=models.CASCADE, related_name="doubtful_text")
+    calling_ae_title = models.CharField(max_length=16, blank=True, help_text="Who sent the file in doubt.")
+    labelled = models.CharField(max_length=LABEL_LENGTH, blank=True)
+    reason = models.CharField(max_length=16, choices=Reason.choices)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.OPEN)
+    assumed = models.CharField(max_length=32, blank=True)
+    previous = models.CharField(max_length=32, blank=True)
+    wanted = models.CharField(max_length=32, null=True, blank=True)
+    problem = models.CharField(max_length=16, choices=Problem.choices, blank=True)
+    found_at = models.DateTimeField(auto_now_add=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+
+    class Meta:
+        permissions = [("repair_text", "Can repair texts with a wrong character set")]
+        indexes = [
+            models.Index(fields=["calling_ae_title", "labelled", "state"], name="doubtful_text_group"),
+            models.Index(fields=["id"], condition=models.Q(wanted__isnull=False), name="doubtful_text_wanted"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Texts of study {self.study_id}"

@@ -4,12 +4,15 @@ import unicodedata
 
 
 def format_person_name(value: str) -> str:
-    """ "Family, Given Middle" of the first component group; an ideographic group follows in brackets.
+    """ "Family, Given Middle" of the alphabetic component group; ideographic and phonetic ones follow in brackets.
 
-    value holds up to three component groups separated by "=", each of five components separated by "^".
+    value holds up to three component groups separated by "=", each of five components separated by "^". A group that
+    only repeats another is left out.
     """
-    alphabetic, ideographic = (value.split("=") + [""])[:2]
-    first, second = _format_group(alphabetic), " ".join(ideographic.replace("^", " ").split())
+    alphabetic, *others = (value.split("=") + ["", "", ""])[:3]
+    first = _format_group(alphabetic)
+    rest = dict.fromkeys(words for group in others if (words := " ".join(group.replace("^", " ").split())))
+    second = ", ".join(words for words in rest if words != first)
     return f"{first} ({second})" if first and second else first or second
 
 

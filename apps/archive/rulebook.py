@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from time import monotonic
 
 from django.utils import timezone
 
-from apps.archive.coercion import Rule, character_set_rule, coerce, coerce_by
-from apps.archive.header import Header, peek_header
+from apps.archive.coercion import Rule, coerce, coerce_by
+from apps.archive.header import Header
 from apps.archive.models import CoercionRule
 
 KEPT_S = 2.0  # so long after a change may another process work by the old rules
@@ -23,13 +22,8 @@ class RuleBook:
     rules: tuple[Rule, ...]
     every: dict[int, Rule]
 
-    def coerced(self, path: Path, header: Header) -> Header:
+    def coerced(self, header: Header) -> Header:
         """What the database is told of the file with this header."""
-        if not self.rules:
-            return header
-        if rule := character_set_rule(header, self.rules):
-            digests = {name: getattr(header, name) for name in ("dataset_sha256", "file_sha256", "size_bytes")}
-            header = replace(peek_header(path, rule.character_set), **digests)
         return coerce(header, self.rules)
 
     def as_study_came(self, header: Header, coerced_by: Mapping[str, int]) -> Header:

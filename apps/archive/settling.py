@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from apps.archive.compare import same_content
+from apps.archive.doubts import apply_decisions, note_doubts
 from apps.archive.following import follow_patients, follow_series
 from apps.archive.header import Header, UnreadableError, read_header
 from apps.archive.holding import Ingested, Item, Outcome, file_digest, flag_strangers, hold_item, hold_unreadable
@@ -48,7 +49,7 @@ def store_files(paths: Iterable[Path]) -> list[Ingested]:
     rules = current_rules()
     for path in paths:
         try:
-            waiting.append(Item(path, rules.coerced(path, read_header(path))))
+            waiting.append(Item(path, rules.coerced(read_header(path))))
         except UnreadableError as error:
             results.append(hold_unreadable(path, str(error)))
     settled, waiting = _store_into_known(waiting)
@@ -82,7 +83,7 @@ def _store_into_known(items: list[Item]) -> Settled:
     homes = lock_homes(item.header for item in items)
     plain: dict[str, Item] = {}
     for item in items:
-        if home_key(item.header) in homes:
+        if home_key(item.header) in homes and not item.header.texts:
             plain.setdefault(item.header.sop_instance_uid, item)
     if not plain:
         return [], items
@@ -163,6 +164,7 @@ def _store_new(items: list[Item]) -> Settled:
         return [], []
     settled: list[Ingested] = []
     known = known_studies(item.header.study_instance_uid for item in items)
+    items = apply_decisions(items, known)
     items = [as_its_study_came(item, known.get(_study(item))) for item in items]
     items = follow_patients(items, known)
     fits = _hold_others(settled, items, lambda h: _is_of_its_study(h, known), Conflict.Kind.STUDY, _OTHER_PATIENT)
@@ -259,6 +261,7 @@ def _store_on(shelves: Shelves, volume: Volume, items: list[Item], series: dict[
             settled.append(hold_item(item, Conflict.Kind.INSTANCE, "the store holds other content under this UID"))
     shelves.sync()
     inserted = insert_instances([item.header for item, _ in adopted], series, volume.pk)
+    note_doubts((item.header for item, _ in adopted if item.header.sop_instance_uid in inserted), series)
     beaten = [(item, found) for item, found in adopted if item.header.sop_instance_uid not in inserted]
     for item, found in beaten:  # another worker stored the same UID first, elsewhere: nobody knows of our new link
         if found is Adopted.NEW:

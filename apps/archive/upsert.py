@@ -387,7 +387,7 @@ def log_status(changes: Iterable[tuple[str, str]]) -> None:
         transaction.on_commit(partial(logger.info, "study %s: %s", uid, status))
 
 
-# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's own dumper of lists takes five times as long
+# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's dumper of lists takes many times as long
 
 
 def _texts(values: Iterable[str]) -> str:

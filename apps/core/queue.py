@@ -16,6 +16,7 @@ CLEAR_SESSIONS = "maintenance.clear_sessions"
 PUBLISH_RULES = "maintenance.publish_rules"
 FOLD_JOURNAL = "maintenance.fold_journal"
 PRUNE_TRAFFIC = "maintenance.prune_traffic"
+REPAIR_TEXTS = "maintenance.repair_texts"
 
 
 def enqueue(task_name: str, *keys: int | str) -> None:

@@ -113,16 +113,17 @@ def unlabelled(name: str, encoding: str, **changes):
 
 def test_unlabelled_text_is_read_by_the_given_character_set(tmp_path):
     path = write_part10(tmp_path, unlabelled("Žižka^Jiří", "iso8859_2"))
-    assert read_header(path).is_unlabelled
-    assert peek_header(path, LATIN_2).patient_name == "Žižka^Jiří"
+    rules = [Rule(3, character_set=LATIN_2)]
     assert read_header(path).patient_name != "Žižka^Jiří"
+    once = coerce(read_header(path), rules)
+    assert (once.patient_name, once.coerced_by, once.doubt) == ("Žižka^Jiří", (("character_set", 3),), None)
+    assert coerce(once, rules) == once
 
 
 def test_text_that_is_labelled_or_ascii_is_not_unlabelled(tmp_path):
     for dataset in (ct_dataset(PatientName="Müller^Anna"), ct_dataset(SpecificCharacterSet=None)):
         path = write_part10(tmp_path, dataset)
-        assert not read_header(path).is_unlabelled
-        assert peek_header(path, "GBK").patient_name == read_header(path).patient_name
+        assert coerce(read_header(path), [Rule(3, character_set="GBK")]) == read_header(path)
 
 
 def test_a_peek_is_the_header_without_what_needs_the_whole_file(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from struct import pack, pack_into, unpack_from
 
 from hypothesis import strategies as st
+from pydicom import dcmread
 
 from tests.dicom import ct_dataset, encode
 from tests.lots import SOP_CLASS_UID, TRANSFER_SYNTAX_UID, fresh_uid
@@ -30,8 +31,9 @@ from tests.wire import (
 
 PERSON, PERSON_ID = "Zyxperson^Fuzz", "ZYX4711"  # must appear in no log
 NASTY = [0, 1, 2, 3, 5, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF]
-FIRST_ANSWER_S = 2.0
+FIRST_ANSWER_S = 0.2  # some get none
 CHUNK = 65536
+LONGEST_BYTES = 400_000
 
 
 @dataclass(frozen=True)
@@ -144,10 +146,21 @@ def broken_data_sets(folder: Path) -> Iterator[bytes]:
     for path in sorted(folder.rglob("*.dcm")):
         content = path.read_bytes()
         start = content.find(b"\x08\x00", 132 if content[128:132] == b"DICM" else 0)
-        if len(content) <= 400_000:
-            data_set = content[max(start, 0) :]
-            parts = p_data(1, store_rq(fresh_uid()), is_command=True) + b"".join(fragments(1, data_set, 16000))
-            yield associate_rq() + parts + pdu(RELEASE_RQ, bytes(4))
+        if len(content) <= LONGEST_BYTES:
+            sop_class, sop_instance, syntax = _identity(path)
+            parts = p_data(1, store_rq(sop_instance, sop_class_uid=sop_class), is_command=True)
+            parts += b"".join(fragments(1, content[max(start, 0) :], 16000))
+            yield associate_rq([(1, sop_class, [syntax])]) + parts + pdu(RELEASE_RQ, bytes(4))
+
+
+def _identity(path: Path) -> tuple[str, str, str]:
+    """SOP class, SOP instance and transfer syntax as far as anything can be read of the file."""
+    found = [SOP_CLASS_UID, fresh_uid(), TRANSFER_SYNTAX_UID]
+    with suppress(Exception):  # it is broken on purpose
+        dataset = dcmread(path, force=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+        values = dataset.get("SOPClassUID"), dataset.get("SOPInstanceUID"), dataset.file_meta.get("TransferSyntaxUID")
+        found = [str(value or other) for value, other in zip(values, found, strict=True)]
+    return found[0], found[1], found[2]
 
 
 # --- Mutation

@@ -35,12 +35,13 @@ from tests.system.receiving import lone_receiver
 from tests.wire import Sender
 
 ATTACKERS = 8
-END_LIMIT_S = 20.0  # of one connection, after we have said all
+END_LIMIT_S = 60.0  # of one connection, after we have said all
 GOOD_LIMIT_S = 5.0  # for the good sender's slowest object, on a machine that does nothing but this
 WARM_UP = 0.2  # of the cases, before the first measurement
-GROWTH_BYTES = 16_000_000
+UNSHARED_BYTES = 50_000_000  # pages that forked processes make their own, once
+GROWTH_BYTES = 12_000_000  # of the second half of the run over the first: more is a leak
 SPARE = 4  # descriptors and threads
-BLOCK = 500
+BLOCK = 250
 HYPOTHESIS_SHARE = 10
 TIMES = {"DICOM_ACSE_TIMEOUT_S": "5", "DICOM_DIMSE_TIMEOUT_S": "5", "DICOM_NETWORK_TIMEOUT_S": "5"}
 
@@ -103,8 +104,8 @@ class GoodSender(threading.Thread):
                 self.broke.append(repr(error))
 
 
-def attack_all(receiver, cases) -> list[Case]:
-    """Every case, some at a time; returns those whose connection was not ended in time."""
+def attack_all(receiver, cases, sizes: list[int]) -> list[Case]:
+    """Every case, some at a time; returns those whose connection was not ended in time. Notes the memory meanwhile."""
     stuck = []
     with ThreadPoolExecutor(ATTACKERS) as pool:
         cases = iter(cases)
@@ -112,6 +113,7 @@ def attack_all(receiver, cases) -> list[Case]:
             ends = pool.map(lambda case: attack(receiver.port, case, END_LIMIT_S), block)
             stuck += [case for case, has_ended in zip(block, ends, strict=True) if not has_ended]
             receiver.forget_batches()
+            sizes.append(receiver.cost().memory_bytes)
     return stuck
 
 
@@ -138,12 +140,14 @@ def test_malformed_associations_cost_nothing_and_disturb_nobody(receiver, stream
     warm_up, rest = int((count - made) * WARM_UP), count - made - int((count - made) * WARM_UP)
     workers, said, idle = receiver.workers, len(receiver.log_lines), receiver.cost()
 
-    stuck = attack_all(receiver, (mutator.case() for _ in range(warm_up)))
+    sizes: list[int] = []
+    stuck = attack_all(receiver, (mutator.case() for _ in range(warm_up)), sizes)
     before = receiver.settled(idle.descriptors + SPARE, idle.threads + SPARE)
     good = GoodSender(receiver.port)
     good.start()
     began = time.monotonic()
-    stuck += attack_all(receiver, (mutator.case() for _ in range(rest)))
+    sizes.clear()
+    stuck += attack_all(receiver, (mutator.case() for _ in range(rest)), sizes)
     stuck += attack_from_nothing(receiver, made)
     taken = time.monotonic() - began
     good.may_end.set()
@@ -152,9 +156,9 @@ def test_malformed_associations_cost_nothing_and_disturb_nobody(receiver, stream
 
     lines = receiver.log_lines[said:]
     with capsys.disabled():
-        grown = (after.memory_bytes - before.memory_bytes) / 1e6
+        megabytes = [round(size / 1e6) for size in (before.memory_bytes, *sizes[:: max(len(sizes) // 8, 1)])]
         print(
-            f"\n{count} malformed associations, {(rest + made) / taken:.0f}/s; memory {grown:+.1f} MB, threads"
+            f"\n{count} malformed associations, {(rest + made) / taken:.0f}/s; memory {megabytes} MB, threads"
             f" {before.threads} to {after.threads}, descriptors {before.descriptors} to {after.descriptors},"
             f" {len(lines)} lines in the log; beside them {good.statuses.total()} objects stored, median"
             f" {statistics.median(good.times_s) * 1000:.1f}, slowest {max(good.times_s) * 1000:.0f} ms"
@@ -166,7 +170,8 @@ def test_malformed_associations_cost_nothing_and_disturb_nobody(receiver, stream
     assert max(good.times_s) < GOOD_LIMIT_S
     assert after.threads <= before.threads + SPARE
     assert after.descriptors <= before.descriptors + SPARE
-    assert after.memory_bytes <= before.memory_bytes + GROWTH_BYTES
+    assert after.memory_bytes <= before.memory_bytes + UNSHARED_BYTES
+    assert max(sizes[len(sizes) // 2 :]) <= max(sizes[: len(sizes) // 2]) + GROWTH_BYTES
     assert [line for line in lines if any(word in line for word in (*PERSON.split("^"), PERSON_ID))] == []
     assert [line for line in lines if "Traceback" in line] == []
     assert len(lines) <= count

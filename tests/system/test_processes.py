@@ -8,8 +8,10 @@ import time
 import psycopg
 import pytest
 from django.conf import settings
+from pydicom.dataset import Dataset
+from pynetdicom import AE
 
-from apps.core.local_socket import ask_state
+from tests.peers import STUDY_ROOT_FIND
 from tests.system.conftest import bare_environment, wait_until
 
 
@@ -64,17 +66,23 @@ def unsent(system) -> int:
         return -1
 
 
-def test_killed_services_come_back_and_answer(system):
-    socket = system.folder / "data" / "run" / "services.sock"
-    assert ask_state(socket, 5)["associations"] == 0
+def test_killed_services_come_back_and_are_found_through_the_dicom_port(system):
+    assert last_status_of_a_search(system) == 0x0000
     first = system.pid("services")
     system.kill("services")
     wait_until(lambda: system.pid("services") not in (first, None), 60, "another process has started")
-    wait_until(lambda: is_answered(socket), 60, "it answers at the same place")
+    wait_until(lambda: last_status_of_a_search(system) == 0x0000, 60, "it answers at the same place")
 
 
-def is_answered(socket) -> bool:
-    try:
-        return "associations" in ask_state(socket, 5)
-    except OSError:
-        return False
+def last_status_of_a_search(system) -> int | None:
+    host, port, ae_title = system.dicom
+    ae = AE(ae_title="SEARCHER")
+    ae.add_requested_context(STUDY_ROOT_FIND)
+    assoc = ae.associate(host, port, ae_title=ae_title)
+    if not assoc.is_established:
+        return None
+    request = Dataset()
+    request.QueryRetrieveLevel, request.StudyInstanceUID, request.PatientID = "STUDY", "", "NOBODY"
+    statuses = [status.get("Status") for status, _ in assoc.send_c_find(request, STUDY_ROOT_FIND)]
+    assoc.release()
+    return statuses[-1]

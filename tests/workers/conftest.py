@@ -111,7 +111,8 @@ def rights(transactional_db) -> CallerRights:
 @pytest.fixture
 def services(rights) -> Iterator[Services]:
     """C-FIND, C-STORE and C-ECHO behind the local socket."""
-    running = Services(Spool(settings.SPOOL_DIR), rights)
+    spool = Spool(settings.SPOOL_DIR)
+    running = Services(spool, Room(spool, 1000, 1000), rights, Notes())
     thread = threading.Thread(target=running.serve, args=(settings.SERVICES_SOCKET,))
     thread.start()
     assert running.is_listening.wait(10)

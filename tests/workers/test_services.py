@@ -1,6 +1,7 @@
 """The DICOM services beside the receiver: connections handed over, C-FIND for real peers, C-STORE into the spool."""
 
 import logging
+import socket
 import subprocess
 import threading
 from datetime import date
@@ -21,11 +22,13 @@ from apps.core.queue import STORE_BATCH
 from apps.nodes.models import RemoteNode
 from apps.storage.spool import Spool
 from apps.transfer.find import find_studies
+from dicomsys.evaluation.certificates import ensure_certificates
 from tests.dicom import ct_dataset, encode
 from tests.factories import make_study
 from tests.peers import STUDY_ROOT_FIND, Address, system_program, wait_until
 from tests.transfer.conftest import node_for
 from workers.receiver.handover import hand_over
+from workers.receiver.tls import TlsContexts
 from workers.services import find as services_find
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -259,6 +262,30 @@ def test_a_peer_that_goes_away_in_the_middle_ends_its_query(front, services):
     assert len(found(front.port)) == 100
 
 
+def test_a_peer_that_takes_no_answers_is_given_up(services, tcp_peer, settings):
+    settings.DICOM_NETWORK_TIMEOUT_S = 1
+    for _ in range(100):
+        make_study()
+
+    def serve(client):  # carries everything there and only the A-ASSOCIATE-AC back
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        hand_over(theirs, "127.0.0.1", 5678, True, "SEARCHER")
+        theirs.close()
+        ours.sendall(client.recv(65536))
+        client.sendall(ours.recv(65536))
+        while chunk := client.recv(65536):
+            ours.sendall(chunk)
+
+    assoc = associate(tcp_peer(serve).port)
+    assert services.state()["associations"] == 1
+    searching = threading.Thread(target=lambda: list(assoc.send_c_find(identifier(), STUDY_ROOT_FIND)))
+    searching.start()
+    wait_until(lambda: services.state()["associations"] == 0, 15)
+    assoc.abort()
+    searching.join(20)
+
+
 def test_a_search_that_takes_too_long_is_given_up(front, settings, monkeypatch):
     settings.DICOM_FIND_TIMEOUT_S = 0.05
 
@@ -393,12 +420,73 @@ def test_a_data_set_that_is_not_the_one_named_is_refused(front):
     assoc.release()
 
 
-def test_a_caller_that_may_not_send_is_told_so(strict, front):
+def test_a_caller_that_may_not_send_is_told_so(strict, front, services):
     strict(may_query=True)
     assoc = associate(front.port, [STUDY_ROOT_FIND, CTImageStorage])
     assert assoc.send_c_store(ct_dataset()).Status == 0x0124
     assert not list(settings.SPOOL_DIR.glob("*/*/*"))
     assoc.release()
+    assert services._journal.refusals == [0x0124]
+
+
+def test_unknown_classes_are_stored_unless_a_setting_says_no(front, settings):
+    dataset = ct_dataset(SOPClassUID="1.2.3.4.5.6.7")
+    assoc = associate(front.port, [STUDY_ROOT_FIND, "1.2.3.4.5.6.7"])
+    assert assoc.send_c_store(dataset).Status == 0x0000
+    settings.DICOM_ACCEPT_UNKNOWN_CLASSES = False
+    assert assoc.send_c_store(dataset).Status == 0x0122
+    assoc.release()
+
+
+def test_a_spool_without_room_refuses_and_recovers(front, services):
+    assoc = associate(front.port, [STUDY_ROOT_FIND, CTImageStorage])
+    services._storer._spool.min_free_bytes = 1 << 60
+    assert assoc.send_c_store(ct_dataset()).Status == 0xA700
+    services._storer._spool.min_free_bytes = 0
+    assert assoc.send_c_store(ct_dataset()).Status == 0x0000
+    assoc.release()
+
+
+def test_what_happens_is_counted_as_at_the_receiver(strict, front, services):
+    assert associate(front.port, calling="STRANGER").is_rejected
+    strict(may_send=True)
+    assoc = associate(front.port, [STUDY_ROOT_FIND, CTImageStorage])
+    assoc.send_c_store(ct_dataset())
+    assoc.release()
+    journal = services._journal
+    assert journal.opened_by == [("SEARCHER", "127.0.0.1")]
+    assert [(caller.calling_ae_title, why.reason) for caller, why in journal.rejections] == [("STRANGER", 3)]
+    assert len(journal.bytes) == 1
+    assert journal.bytes[0] > 500
+
+
+# --- Through the receiver
+
+
+def test_the_receiver_hands_over_what_it_does_not_serve_itself(start_receiver, services):
+    make_study(patient_id="A1")
+    port = start_receiver().port
+    assert found(port) == ["A1"]
+    assoc = associate(port, [CTImageStorage])  # its own
+    assert assoc.send_c_store(ct_dataset()).Status == 0x0000
+    assoc.release()
+    assert services._journal.bytes == []
+
+
+def test_a_query_through_dicom_tls_is_answered(start_receiver, services, tmp_path):
+    make_study("Müller^Jürgen", patient_id="A1")
+    ensure_certificates(tmp_path)
+    port = start_receiver(tls=TlsContexts(tmp_path / "postgresql.crt", tmp_path / "postgresql.key", None)).port
+    command = [system_program("findscu", "dcmtk"), "-S", "+tla", "+cf", tmp_path / "ca.crt", "-aec", "DICOMSYS"]
+    command += ["-X", "-od", tmp_path, "127.0.0.1", str(port), "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientName"]
+    subprocess.run(command, check=True, timeout=30, capture_output=True)
+    (path,) = tmp_path.glob("*.dcm")
+    assert str(dcmread(path).PatientName) == "Müller^Jürgen"
+
+
+def test_without_the_services_the_receiver_asks_to_come_back(start_receiver):
+    answer = associate(start_receiver().port).acceptor.primitive
+    assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 1)
 
 
 def test_no_log_line_quotes_a_person(front, caplog, recwarn):
@@ -407,7 +495,7 @@ def test_no_log_line_quotes_a_person(front, caplog, recwarn):
     ask(front.port, identifier(PatientName="Secret*", PatientBirthDate="20261399"))
     found(front.port, PatientName="Secret*")
     texts = caplog.text + "".join(str(warning.message) for warning in recwarn)
-    assert "C-FIND of SEARCHER" in texts
+    assert "C-FIND of 'SEARCHER'" in texts
     assert not [word for word in ("Secret", "SECRET", "19700101", "20261399") if word in texts]
 
 

@@ -13,17 +13,23 @@ def main() -> None:
     django.setup()
     from django.conf import settings
 
+    from apps.nodes.folding import journal_folder
     from apps.nodes.rights import CallerRights
     from apps.storage.spool import Spool
+    from workers.receiver.journal import Journal
+    from workers.receiver.room import Room
     from workers.services.server import Services
 
-    rights = CallerRights()
+    rights, journal = CallerRights(), Journal(journal_folder())
     rights.start()
-    services = Services(Spool(settings.SPOOL_DIR, settings.SPOOL_MIN_FREE_BYTES), rights)
+    spool = Spool(settings.SPOOL_DIR, settings.SPOOL_MIN_FREE_BYTES)
+    room = Room(spool, settings.SPOOL_SLOW_BATCHES, settings.SPOOL_MAX_BATCHES)
+    services = Services(spool, room, rights, journal)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: services.stop())
     services.serve(settings.SERVICES_SOCKET)
     rights.stop()
+    journal.close()
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Finder:
             yield _failure(status, comment), None
 
     def _matches(self, event: evt.Event) -> Iterator[tuple[int, Dataset]]:
-        rights = self._rights.of(event.assoc.requestor.ae_title, event.assoc.requestor.address)
+        rights = self._rights.of(event.assoc.requestor.ae_title, event.assoc.requestor.address or "")
         if not rights.may_query:  # it was allowed when the association began
             raise FindError(NOT_AUTHORISED, "this AE may not query us any more")
         question, limit = _read_request(event), settings.DICOM_FIND_RESULTS_MAX
@@ -180,7 +180,7 @@ def _refuse_stopped(event: evt.Event) -> None:
 
 def _log(event: evt.Event, status: int, sent: int, started: float) -> None:
     requestor, duration_ms = event.assoc.requestor, (time.monotonic() - started) * 1000
-    words = "C-FIND of %s at %s: 0x%04X, %d matches in %.0f ms"
+    words = "C-FIND of %r at %s: 0x%04X, %d matches in %.0f ms"
     logger.info(words, requestor.ae_title, requestor.address, status, sent, duration_ms)
 
 

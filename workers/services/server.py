@@ -19,6 +19,9 @@ from apps.nodes.rights import CallerRights
 from apps.nodes.sockets import PeerSocket
 from apps.storage.spool import Spool
 from workers.receiver.handover import Handover
+from workers.receiver.journal import Journal
+from workers.receiver.room import Room
+from workers.receiver.rules import UNKNOWN, WRONG_CALLED, Caller, Rejection
 from workers.services.database import Database
 from workers.services.door import BusyError, Door
 from workers.services.find import LEVELS, Finder
@@ -27,8 +30,6 @@ from workers.services.store import Storer
 logger = logging.getLogger(__name__)
 
 VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
-REJECTED_PERMANENT, BY_SERVICE_USER = 0x01, 0x01  # PS3.8 9.3.4
-CALLING_AE_NOT_RECOGNIZED, CALLED_AE_NOT_RECOGNIZED = 0x03, 0x07
 MAX_PDU_BYTES = 131072
 SPARE_ASSOCIATIONS = 10  # beyond the limit: they are told "local limit exceeded" instead of nothing
 END_PATIENCE_S = 5.0
@@ -48,10 +49,10 @@ class HandedServer(AssociationServer):
 class Services:
     """One AE, and the local socket by which its connections come."""
 
-    def __init__(self, spool: Spool, rights: CallerRights) -> None:
-        self._rights, self._database = rights, Database()
+    def __init__(self, spool: Spool, room: Room, rights: CallerRights, journal: Journal) -> None:
+        self._rights, self._journal, self._database = rights, journal, Database()
         self._finder = Finder(rights, self._database)
-        self._storer = Storer(spool, rights, self._database)
+        self._storer = Storer(spool, room, rights, journal, self._database)
         self._ae, self._stop = _make_ae(), threading.Event()
         self._server = HandedServer(
             self._ae,
@@ -105,6 +106,7 @@ class Services:
         ends = (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
         return [
             (evt.EVT_REQUESTED, self._check_caller),
+            (evt.EVT_ACCEPTED, self._count),
             (evt.EVT_C_FIND, self._finder.answer),
             (evt.EVT_C_STORE, self._storer.store),
             *((end, self._storer.association_ended) for end in ends),
@@ -113,15 +115,28 @@ class Services:
     def _check_caller(self, event: evt.Event) -> None:
         """The receiver has asked its rules already; what is not known here is refused all the same."""
         requestor: Any = event.assoc.requestor
-        primitive = requestor.primitive
-        rights = self._rights.of(primitive.calling_ae_title, requestor.address)
-        if not self._rights.answers_to(primitive.called_ae_title):
-            _reject(event, CALLED_AE_NOT_RECOGNIZED, "it calls another AE title")
+        caller = Caller(
+            requestor.primitive.calling_ae_title, requestor.primitive.called_ae_title, requestor.address or ""
+        )
+        rights = self._rights.of(caller.calling_ae_title, caller.address)
+        if not self._rights.answers_to(caller.called_ae_title):
+            self._reject(event, caller, WRONG_CALLED)
         elif not rights.is_known:
-            _reject(event, CALLING_AE_NOT_RECOGNIZED, "not an allowed caller")
+            self._reject(event, caller, UNKNOWN)
         elif not rights.may_query:
             allowed = [each for each in event.assoc.acceptor.supported_contexts if each.abstract_syntax not in LEVELS]
             event.assoc.acceptor.supported_contexts = allowed
+
+    def _reject(self, event: evt.Event, caller: Caller, refusal: Rejection) -> None:
+        self._journal.rejected(caller, refusal)
+        logger.warning(
+            "rejected an association of %r from %s: %s", caller.calling_ae_title, caller.address, refusal.words
+        )
+        event.assoc.acse.send_reject(refusal.result, refusal.source, refusal.reason)
+        event.assoc.kill()  # waits until the answer is on its way; the socket is closed right after the handler
+
+    def _count(self, event: evt.Event) -> None:
+        self._journal.opened(event.assoc.requestor.ae_title, event.assoc.requestor.address or "")
 
     def _end_associations(self) -> None:
         for association in self._ae.active_associations:
@@ -134,14 +149,6 @@ class Services:
             time.sleep(0.02)
         for association in self._ae.active_associations:  # a peer that takes nothing: its thread waits to send
             _hang_up(association)
-
-
-def _reject(event: evt.Event, reason: int, words: str) -> None:
-    requestor: Any = event.assoc.requestor
-    title = requestor.primitive.calling_ae_title
-    logger.warning("rejected an association of %r from %s: %s", title, requestor.address, words)
-    event.assoc.acse.send_reject(REJECTED_PERMANENT, BY_SERVICE_USER, reason)
-    event.assoc.kill()  # waits until the answer is on its way; the socket is closed right after the handler
 
 
 def _hang_up(association: Association) -> None:

@@ -6,6 +6,7 @@ so that no sender waits for the database; a batch that cannot be asked for is fo
 
 import logging
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -19,20 +20,24 @@ from apps.nodes.rights import CallerRights
 from apps.storage.part10 import part10_head
 from apps.storage.spool import Batch, BatchClosedError, Spool
 from workers.receiver.identity import MismatchError, check_identity
+from workers.receiver.journal import Journal
+from workers.receiver.negotiation import is_storage
+from workers.receiver.room import Room
 from workers.services.database import Database
 
 logger = logging.getLogger(__name__)
 
 SUCCESS, OUT_OF_RESOURCES, NOT_ITS_DATA_SET, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4 B.2.3
-NOT_AUTHORISED = 0x0124  # PS3.7 C.4.24
+NO_SUCH_SOP_CLASS, NOT_AUTHORISED = 0x0122, 0x0124  # PS3.7 Annex C
 CLOSE_POLL_S = 0.05
 
 
 class Storer:
     """The open batch of each association, and the thread that closes them."""
 
-    def __init__(self, spool: Spool, rights: CallerRights, database: Database) -> None:
-        self._spool, self._rights, self._database = spool, rights, database
+    def __init__(self, spool: Spool, room: Room, rights: CallerRights, journal: Journal, database: Database) -> None:
+        self._spool, self._room, self._rights = spool, room, rights
+        self._journal, self._database = journal, database
         self._batches: dict[int, Batch] = {}
         self._ended: set[int] = set()
         self._lock = threading.Lock()
@@ -42,12 +47,25 @@ class Storer:
 
     def store(self, event: evt.Event) -> int:
         """The handler for EVT_C_STORE."""
+        request: Any = event.request
         requestor = event.assoc.requestor
-        if not self._rights.of(requestor.ae_title, requestor.address).may_send:
-            logger.warning("C-STORE of %s at %s refused: it may not send", requestor.ae_title, requestor.address)
+        status = self._try(event)
+        if status == SUCCESS:
+            self._journal.stored(requestor.ae_title, 1, request.DataSet.getbuffer().nbytes)
+            time.sleep(self._room.pause_s)
+        else:
+            self._journal.refused(requestor.ae_title, status)
+        return status
+
+    def _try(self, event: evt.Event) -> int:
+        requestor = event.assoc.requestor
+        if not self._rights.of(requestor.ae_title, requestor.address or "").may_send:
+            logger.warning("C-STORE of %r at %s refused: it may not send", requestor.ae_title, requestor.address)
             return NOT_AUTHORISED
+        if not is_storage(str(event.context.abstract_syntax), settings.DICOM_ACCEPT_UNKNOWN_CLASSES):
+            return NO_SUCH_SOP_CLASS
         try:
-            self._spool.check_room()
+            self._room.check()
             self._write(event)
         except MismatchError as error:
             logger.warning("C-STORE refused: %s", error)
@@ -73,6 +91,7 @@ class Storer:
 
     def _write(self, event: evt.Event) -> None:
         request: Any = event.request
+        requestor: Any = event.assoc.requestor
         names = (
             str(request.AffectedSOPClassUID or ""),
             str(request.AffectedSOPInstanceUID or ""),
@@ -81,8 +100,8 @@ class Storer:
         check_identity(*names, request.DataSet.getbuffer())
         head = part10_head(
             *names,
-            event.assoc.requestor.ae_title,
-            settings.AE_TITLE,
+            requestor.ae_title,
+            requestor.primitive.called_ae_title,
         )
         chunks, key = (head, request.DataSet.getbuffer()), id(event.assoc)
         while True:

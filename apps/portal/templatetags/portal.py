@@ -24,6 +24,8 @@ _ICONS = {
     "image": '<rect x="3.5" y="4.5" width="17" height="15" rx="1.5"/><circle cx="9" cy="10" r="1.6"/>'
     '<path d="M4 18l5.5-5 3.5 3 3-2.5 4.5 4.5"/>',
     "file": '<path d="M6 3h8l5 5v13H6z"/><path d="M14 3v5h5M9 13h7M9 17h5"/>',
+    "text": '<path d="M4 19L9.5 5h1L16 19M6 14h8"/><path d="M15 9c3-2 5.5-1 5.5 2v5"/>'
+    '<circle cx="18" cy="14.5" r="2.5"/>',
     "settings": '<path d="M4 7h9M18 7h2M4 17h2M11 17h9"/><circle cx="15.5" cy="7" r="2.5"/>'
     '<circle cx="8.5" cy="17" r="2.5"/>',
     "sun": '<circle cx="12" cy="12" r="4"/><path d="M12 3v2M12 19v2M3 12h2M19 12h2M5.6 5.6L7 7M17 17l1.4 1.4'
