@@ -31,8 +31,8 @@ DEBUG = False
 # --- Secrets: a missing one stops here and names itself
 open_keyring(env.path("DICOMSYS_KEYRING_FILE"), env.str("DICOMSYS_MASTER_KEY_FILE", default=""))
 SECRET_KEY = read_secret("django-secret-key")
-IDENTITY_KEY = read_secret("identity-key").encode()  # of the HMACs by which ingest tells persons apart
 RULES_KEY = read_secret("rules-key")  # signs what the receiver is told of who may connect
+IDENTITY_KEY = read_secret("identity-key").encode()  # of the HMACs by which ingest tells persons apart
 
 # --- File store: the spool lives beside it, so that a batch can be adopted by hard links
 DATA_DIR = Path(env.str("DICOMSYS_DATA_DIR"))

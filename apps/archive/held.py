@@ -15,6 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Max, Sum
 
+from apps.archive.doubts import apply_decisions
 from apps.archive.following import follow_patients, follow_series
 from apps.archive.header import Header, UnreadableError, read_header
 from apps.archive.holding import Item, Outcome, case_key, file_digest, named_patient
@@ -195,7 +196,8 @@ def _is_of_its_place(header: Header, instance: Instance) -> bool:
     home = instance.series.study.study_instance_uid
     known = known_studies([home])
     series = {instance.series.series_instance_uid: home}
-    item = as_its_study_came(Item(Path(), header), known.get(header.study_instance_uid))
+    (item,) = apply_decisions([Item(Path(), header)], known)
+    item = as_its_study_came(item, known.get(header.study_instance_uid))
     (item,) = follow_series(follow_patients([item], known), series, known)
     names = item.header
     return (

@@ -4,12 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
+from django.conf import settings
 from django.db import DataError, connection
 from pydicom.uid import generate_uid
 
 from apps.archive import settling, text_repair
 from apps.archive.charset_doubts import Doubt
 from apps.archive.header import assume_default, read_header
+from apps.archive.identity import identity_of
 from apps.archive.models import CoercionRule, Conflict, DoubtfulText, Instance, Patient, Series, Study
 from apps.archive.rulebook import forget_rules
 from apps.archive.text_repair import ask_for_repair, ask_for_undo, enqueue_due_repairs, mark_as_right, repair_texts
@@ -172,7 +174,9 @@ def test_a_repair_corrects_every_row_and_no_file(volume, encoding, label, chosen
     assert repair(chosen) == 1
 
     assert texts() == RIGHT_TEXTS
-    assert Patient.objects.get().name_search == "иванов сергеи"
+    patient = Patient.objects.get()
+    assert patient.name_search == "иванов сергеи"
+    assert patient.identity.family == identity_of(patient.name, None, settings.IDENTITY_KEY).family
     assert path.read_bytes() == content
     doubt = DoubtfulText.objects.get()
     assert (doubt.state, doubt.assumed, doubt.previous, doubt.wanted, doubt.problem) == (
