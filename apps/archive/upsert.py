@@ -131,6 +131,8 @@ def _upsert_patients(
     headers: Iterable[Header], key_of: Callable[[Header], PatientKey]
 ) -> dict[PatientKey, KnownPatient]:
     first = _first_by(headers, key_of)
+    if not first:
+        return {}
     keys = sorted(first)
     names = [first[key].patient_name for key in keys]
     _insert(
@@ -324,7 +326,7 @@ def log_status(changes: Iterable[tuple[str, str]]) -> None:
         transaction.on_commit(partial(logger.info, "study %s: %s", uid, status))
 
 
-# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's own dumper of lists takes five times as long
+# Array literals of PostgreSQL ("Array Input and Output Syntax"): psycopg's dumper of lists takes many times as long
 
 
 def _texts(values: Iterable[str]) -> str:

@@ -1,6 +1,8 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from django.conf import settings
@@ -349,6 +351,24 @@ def test_a_volume_that_was_removed_a_moment_ago_is_not_stored_into(file_store, v
     dataset = ct_dataset()
     assert store(dataset) == ["stored"]
     assert Instance.objects.get().path.is_relative_to(root)
+
+
+@pytest.fixture
+def volume_of_another_disk(db, file_store):
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == file_store.parent.stat().st_dev:
+        pytest.skip("no second file system")
+    with TemporaryDirectory(dir=memory) as root:
+        yield Volume.objects.create(name="memory", root=root)
+
+
+def test_a_volume_on_another_disk_gets_copies(volume_of_another_disk):
+    datasets = series_of(4)
+    assert store(*datasets[:2]) == ["stored"] * 2
+    assert store(*datasets) == ["stored"] * 2 + ["duplicate"] * 2
+    stored = sorted(path for path in Path(volume_of_another_disk.root).rglob("*") if path.is_file())
+    assert stored == sorted(instance.path for instance in Instance.objects.all())
+    assert {path.read_bytes() for path in stored} == {part10(dataset) for dataset in datasets}
 
 
 def test_a_full_volume_is_seen_within_a_second(volume, settings, monkeypatch):

@@ -252,6 +252,20 @@ def test_a_data_set_that_is_not_the_one_named_is_refused(start_receiver, syntax,
     assert receiver.notes.refusals == [0xA900]
 
 
+def test_one_line_tells_how_the_association_went_and_none_names_a_person(receiver, image, caplog):
+    with RawScu(receiver.port) as scu:
+        scu.associate()
+        for _ in range(3):
+            scu.send(store(image[1], generate_uid()))
+            assert scu.read_status() == 0xA900
+        scu.send(b"\x09\0\0\0\0\x04\0\0\0\0")
+        assert abort_reason(scu) == 1
+    wait_until(lambda: receiver.desk.slots.counts() == (0, 0))
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("workers.receiver")]
+    assert "PDU type 9 is unknown; 3 C-STORE refused, the first with 0xA900" in line
+    assert "Phantom" not in line
+
+
 # --- Negotiation
 
 

@@ -118,12 +118,14 @@ class Association:
         except Released:
             with suppress(StreamEnd):
                 self._stream.send(release_response())
+            if refusals := self._refusals():
+                logger.warning("association with %s ended: released%s", self._peer.address, refusals)
         except ProtocolError as error:
             self._abort(error.reason, str(error))
         except TimedOut as error:
             self._abort(NOT_SPECIFIED, str(error))
         except StreamEnd as end:
-            logger.info("association with %s ended: %s", self._peer.address, end)
+            logger.info("association with %s ended: %s%s", self._peer.address, end, self._refusals())
         finally:
             self._batches.close()
             if self._is_handed_over:
@@ -132,9 +134,12 @@ class Association:
                 self._stream.close(CLOSE_PATIENCE_S)
 
     def _abort(self, reason: int, words: str) -> None:
-        logger.warning("aborted the association with %s: %s", self._peer.address, words)
+        logger.warning("aborted the association with %s: %s%s", self._peer.address, words, self._refusals())
         with suppress(StreamEnd):
             self._stream.send(abort(reason))
+
+    def _refusals(self) -> str:
+        return self._conversation.refusals if self._conversation else ""
 
     def _talk(self) -> None:
         pdu = self._read_request_pdu()
@@ -206,8 +211,7 @@ class Association:
         try:
             self._prepare_hand_over(theirs)
             hand_over(theirs, self._peer.address, self._peer.port, self._peer.is_tls, request.calling_ae_title)
-        except OSError as error:
-            logger.warning("the other DICOM services are away (%s)", type(error).__name__)
+        except OSError:
             if self._is_unread:
                 self._stream.read(len(pdu))
             self._reject(request, TEMPORARY_CONGESTION)

@@ -69,7 +69,8 @@ class Conversation:
         self._head = b""
         self._identity: Identity | None = None
         self._size = 0
-        self._refused_with: int | None = None
+        self._refused_count = 0
+        self._first_refusal = ""
 
     @property
     def is_within_message(self) -> bool:
@@ -184,10 +185,19 @@ class Conversation:
         self._batches.discard()
         self._file = None
         self._counters.refused(self._calling, status)
-        if status != self._refused_with:  # a full disk refuses thousands: one line an association tells it
-            self._refused_with = status
-            logger.warning("C-STORE refused with 0x%04X: %s", status, words)
+        self._refused_count += 1
+        if self._refused_count == 1:
+            self._first_refusal = f"0x{status:04X}, {words}"
+            if status == OUT_OF_RESOURCES:  # not only at the end of the association, which may be far
+                logger.error("C-STORE refused with %s", self._first_refusal)
         return status
+
+    @property
+    def refusals(self) -> str:
+        """What was refused, for the one line that tells how the association went; empty when nothing was."""
+        if not self._refused_count:
+            return ""
+        return f"; {self._refused_count} C-STORE refused, the first with {self._first_refusal}"
 
 
 def _status_of(command: Command) -> int:
