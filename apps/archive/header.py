@@ -12,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from apps.archive.charset_doubts import Doubt
+from apps.archive.charset_doubts import Doubt, find_doubt
 from apps.archive.charsets import assume_charset
 from apps.archive.elements import MediaDirectoryError, Source, UnreadableError, Values, read_elements, read_meta
 from apps.archive.encoding import Encoding, encoding_of
-from apps.archive.texts import TEXT_TAGS, FileTexts, clean_text
+from apps.archive.texts import TEXT_TAGS, FileTexts, clean_text, examine_texts
 
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -150,8 +150,8 @@ def assume_default(header: Header, default: str) -> Header:
     if header.doubt is not Doubt.MISSING or header.texts is None:
         return header
     texts, charset = header.texts, assume_charset(header.texts.label, default)
-    is_possible = all(text.read(charset)[1] for text in texts.foreign())
-    changes: dict[str, Any] = {**texts.read(charset), "doubt": None if is_possible else header.doubt}
+    is_fitting = find_doubt(texts.foreign(), charset) is None
+    changes: dict[str, Any] = {**texts.read(charset), "doubt": None if is_fitting else header.doubt}
     return replace(header, **changes)
 
 
@@ -169,8 +169,7 @@ def _read_wanted(source: Source, offset: int, encoding: Encoding, meta: Values) 
 def _header(found: Values, meta: Values, encoding: Encoding, offset: int, source: Source | None) -> Header:
     uids = _needed_uids(found)
     texts = FileTexts.of(found, _CHARSET)
-    doubt = texts.find_doubt()
-    readings: dict[str, Any] = dict(texts.read())
+    readings, doubt = examine_texts(texts)
 
     def term(tag: int, width: int) -> str:
         return _term(found.get(tag, b""))[:width]

@@ -510,6 +510,7 @@ class DoubtfulText(models.Model):
 
         TAKEN = "taken", "Patient ID left as it was: the repaired one belongs to another patient"
         SHARED = "shared", "Patient ID left as it was until the other studies of the patient are repaired alike"
+        CHANGED = "changed", "Patient ID left as it was: it is not the one that the files name"
         UNREADABLE = "unreadable", "Not repaired: a stored file cannot be read"
 
     study = models.OneToOneField(Study, on_delete=models.CASCADE, related_name="doubtful_text")

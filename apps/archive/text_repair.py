@@ -18,10 +18,11 @@ from django.db.models import Case, F, Model, QuerySet, Value, When
 from django.db.models.functions import Now
 
 from apps.accounts.models import User
-from apps.archive.charsets import charset_named
+from apps.archive.charsets import assume_charset, charset_named
+from apps.archive.coercion import CHARACTER_SET
 from apps.archive.header import UnreadableError, read_texts
 from apps.archive.identity import identity_of
-from apps.archive.models import DoubtfulText, Instance, Patient, Series, Study
+from apps.archive.models import CoercionRule, DoubtfulText, Instance, Patient, Series, Study
 from apps.archive.names import search_key
 from apps.archive.texts import FileTexts
 from apps.audit.trail import record
@@ -168,9 +169,10 @@ class Readings:
     new: dict[str, str]
 
     @classmethod
-    def of(cls, texts: FileTexts, assumed: str, wanted: str) -> Readings:
-        """An empty charset is the labelled one."""
-        old, new = (texts.read(charset_named(label) if label else None) for label in (assumed, wanted))
+    def of(cls, texts: FileTexts, assumed: str, wanted: str, default: str) -> Readings:
+        """An empty charset is the labelled one, or the default where there is no label."""
+        labelled = assume_charset(texts.label, default)
+        old, new = (texts.read(charset_named(label) if label else labelled) for label in (assumed, wanted))
         return cls(old, new)
 
     def corrections(self, row: Model, columns: dict[str, str]) -> dict[str, str]:
@@ -191,14 +193,21 @@ def _read_as(doubt: DoubtfulText, wanted: str) -> bool:
         doubt.problem = Problem.UNREADABLE
         return False
     doubt.problem = ""
+    default = _default_of(study)
     for series, texts in files.items():
         for text in (text for text in texts if text.shown_label == doubt.labelled):
-            readings = Readings.of(text, doubt.assumed, wanted)
+            readings = Readings.of(text, doubt.assumed, wanted, default)
             _correct(series, readings.corrections(series, _OF_SERIES))
             _correct(study, readings.corrections(study, _OF_STUDY))
             _correct(patient, _with_keys(readings.corrections(patient, _OF_PATIENT), patient))
             doubt.problem = _correct_identity(patient, study, readings, wanted) or doubt.problem
     return True
+
+
+def _default_of(study: Study) -> str:
+    """The character set that a coercion rule gave the study's files without a label."""
+    rules = CoercionRule.objects.filter(pk=study.coerced_by.get(CHARACTER_SET, 0))
+    return rules.values_list("character_set", flat=True).first() or ""
 
 
 def _texts_of(series: Series) -> list[FileTexts]:
@@ -237,8 +246,11 @@ def _with_keys(changes: dict[str, Any], patient: Patient) -> dict[str, Any]:
 def _correct_identity(patient: Patient, study: Study, readings: Readings, wanted: str) -> str:
     """Correct Patient ID and issuer; "" or why they were left."""
     old, new = ((reading["issuer"], reading["patient_id"]) for reading in (readings.old, readings.new))
-    if old == new or (patient.issuer, patient.patient_id) != old or not new[1]:
+    now = patient.issuer, patient.patient_id
+    if old == new or now == new or not new[1]:
         return ""
+    if now != old:
+        return Problem.CHANGED
     others = Study.objects.filter(patient=patient).exclude(pk=study.pk)
     if others.exclude(pk__in=DoubtfulText.objects.filter(assumed=wanted).values("study")).exists():
         return Problem.SHARED

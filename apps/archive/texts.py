@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
 from apps.archive.charset_doubts import Doubt, RawText, find_doubt
 from apps.archive.charsets import PERSON_NAME_DELIMITERS, TEXT_DELIMITERS, Charset, charset_of, decode_text, is_plain
@@ -22,6 +23,7 @@ TEXT_TAGS = {
     "institution": 0x00080080,
     "series_description": 0x0008103E,
 }
+_TAGS = tuple(TEXT_TAGS.values())
 NAMES = ("patient_name", "referring_physician")
 IDENTITY = ("patient_id", "issuer")
 LABEL_LENGTH = 100
@@ -33,17 +35,23 @@ _NOT_OF_A_LABEL = re.compile(r"[^A-Z0-9 _\\.:-]")
 
 @dataclass(frozen=True, slots=True)
 class FileTexts:
-    """What one file says: `label` is its Specific Character Set, `raw` its text values by the names of `TEXT_TAGS`."""
+    """What one file says: `label` is its Specific Character Set, `values` its texts in the order of `TEXT_TAGS`."""
 
     label: bytes
-    raw: Mapping[str, bytes]
+    values: tuple[bytes, ...]
 
     @classmethod
     def of(cls, found: Mapping[int, bytes], label_tag: int) -> FileTexts:
         """Of raw values by tag."""
-        raw = {name: found.get(tag, b"") for name, tag in TEXT_TAGS.items()}
-        raw |= {name: raw[name][:_BYTES] for name in raw if len(raw[name]) > _BYTES and name not in IDENTITY}
-        return cls(found.get(label_tag, b"")[:_BYTES], raw)
+        values = tuple([found.get(tag, b"") for tag in _TAGS])
+        if max(map(len, values)) > _BYTES:
+            values = tuple(_limit(name, value) for name, value in zip(TEXT_TAGS, values, strict=True))
+        return cls(found.get(label_tag, b"")[:_BYTES], values)
+
+    @property
+    def raw(self) -> dict[str, bytes]:
+        """The values by name; empty where absent."""
+        return dict(zip(TEXT_TAGS, self.values, strict=True))
 
     @property
     def shown_label(self) -> str:
@@ -54,7 +62,7 @@ class FileTexts:
     @property
     def is_plain(self) -> bool:
         """Whether the label does not matter."""
-        return is_plain(b"".join(self.raw.values()))
+        return is_plain(b"".join(self.values))
 
     def foreign(self) -> list[RawText]:
         """The values for which the label matters."""
@@ -68,14 +76,22 @@ class FileTexts:
         """Every text by name, as labelled or in another charset; empty where absent, cut to its column."""
         chosen = charset or charset_of(self.label)
         return {
-            name: _cut(name, _decoded(value, chosen, _delimiters(name))) if value else ""
+            name: _cut(name, clean_text(decode_text(value, chosen, _delimiters(name)))) if value else ""
             for name, value in self.raw.items()
         }
 
 
-@lru_cache(maxsize=512)  # the files of a series have most texts in common
-def _decoded(value: bytes, charset: Charset, delimiters: re.Pattern[bytes]) -> str:
-    return clean_text(decode_text(value, charset, delimiters))
+@lru_cache(maxsize=512)
+def examine_texts(texts: FileTexts) -> tuple[dict[str, Any], Doubt | None]:
+    """How the texts read as labelled, and what is wrong with the label, if anything.
+
+    Remembered, because the files of a series have their texts in common: do not write into it.
+    """
+    return texts.read(), texts.find_doubt()
+
+
+def _limit(name: str, value: bytes) -> bytes:
+    return value if name in IDENTITY else value[:_BYTES]
 
 
 def _delimiters(name: str) -> re.Pattern[bytes]:

@@ -125,6 +125,7 @@ def test_a_label_that_may_describe_somebody_is_not_kept(volume):
         ("cp1251", "", "Windows-1251", "Иванов^Сергей", None),
         ("cp1251", "", "ISO_IR 192", None, Doubt.MISSING),
         ("utf-8", "", "ISO_IR 192", "Иванов^Сергей", None),
+        ("cp1251", "", "ISO_IR 100", "Èâàíîâ^Ñåðãåé", Doubt.MISSING),
         ("cp1251", "ISO_IR 100", "Windows-1251", "Èâàíîâ^Ñåðãåé", Doubt.UNLIKELY),
     ],
 )
@@ -144,6 +145,36 @@ def test_what_people_decided_of_a_study_counts_more_than_a_rule(volume):
     forget_rules()
     assert store(mislabelled("cp1251", PatientID="Пациент", StudyInstanceUID=study)) == ["stored"]
     assert [series.description for series in Study.objects.get().series.all()] == ["Аксиальная", "Аксиальная"]
+
+
+def test_what_a_wrong_rule_made_is_repaired_and_set_back(volume):
+    CoercionRule.objects.create(name="Greek", character_set="ISO_IR 126")
+    forget_rules()
+    study = generate_uid()
+    store(mislabelled("cp1251", StudyInstanceUID=study))
+    garbled = texts()
+    assert garbled[0] != "Èâàíîâ^Ñåðãåé"
+    assert DoubtfulText.objects.get().reason == "missing"
+    repair()
+    assert texts() == RIGHT_TEXTS
+    ask_for_undo(make_user("technologist"), DoubtfulText.objects.all())
+    repair_texts()
+    assert texts() == garbled
+
+
+def test_a_patient_id_that_a_rule_made_is_left_and_told(volume):
+    CoercionRule.objects.create(name="Prefix", patient_id_prefix="X-")
+    forget_rules()
+    study = generate_uid()
+    store(mislabelled("cp1251", StudyInstanceUID=study, PatientID="Карта7"))
+    made = Patient.objects.get().patient_id
+    assert made.startswith("X-")
+    repair()
+    patient = Patient.objects.get()
+    assert (patient.name, patient.patient_id) == ("Иванов^Сергей", made)
+    assert DoubtfulText.objects.get().problem == Problem.CHANGED
+    assert store(mislabelled("cp1251", StudyInstanceUID=study, PatientID="Карта7")) == ["stored"]
+    assert not Conflict.objects.exists()
 
 
 def test_a_default_changes_nothing_of_plain_texts(tmp_path):

@@ -176,7 +176,7 @@ class Migration(migrations.Migration):
                 ('assumed', models.CharField(blank=True, max_length=32)),
                 ('previous', models.CharField(blank=True, max_length=32)),
                 ('wanted', models.CharField(blank=True, max_length=32, null=True)),
-                ('problem', models.CharField(blank=True, choices=[('taken', 'Patient ID left as it was: the repaired one belongs to another patient'), ('shared', 'Patient ID left as it was until the other studies of the patient are repaired alike'), ('unreadable', 'Not repaired: a stored file cannot be read')], max_length=16)),
+                ('problem', models.CharField(blank=True, choices=[('taken', 'Patient ID left as it was: the repaired one belongs to another patient'), ('shared', 'Patient ID left as it was until the other studies of the patient are repaired alike'), ('changed', 'Patient ID left as it was: it is not the one that the files name'), ('unreadable', 'Not repaired: a stored file cannot be read')], max_length=16)),
                 ('found_at', models.DateTimeField(auto_now_add=True)),
                 ('decided_at', models.DateTimeField(blank=True, null=True)),
                 ('decided_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL)),
