@@ -167,6 +167,7 @@ _ARGS = {
 CELERY_TASK_QUEUES = [Queue(n, _TASKS, routing_key=n, queue_arguments=_ARGS) for n in QUEUE_NAMES]
 CELERY_TASK_ROUTES = {f"{name}.*": {"queue": name, "routing_key": name} for name in QUEUE_NAMES}
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SYNC_EVERY = 1  # the doctor reads when a task was last asked for: beat else writes it each 3 min
 CELERY_TIMEZONE = "UTC"
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
