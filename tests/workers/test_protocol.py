@@ -362,6 +362,16 @@ def test_a_request_that_cannot_be_read_is_aborted(receiver, length):
         assert abort_reason(scu) == 6
 
 
+@pytest.mark.parametrize("context", [b"\x20\0\0\x04\1\0\0\0", b"\x20\0\0\x0b\1\0\0\0\x30\0\0\x031.2"])
+def test_a_context_without_its_syntaxes_is_aborted(receiver, context):
+    body = associate_rq()[6:]
+    at = body.index(b"\x20\0\0")
+    body = body[:at] + context + body[at:]
+    with RawScu(receiver.port) as scu:
+        scu.send(struct.pack(">BBL", 1, 0, len(body)) + body)
+        assert abort_reason(scu) == 6
+
+
 def test_a_request_of_more_than_a_megabyte_is_aborted_unread(receiver):
     with RawScu(receiver.port) as scu:
         scu.send(struct.pack(">BBL", 1, 0, 1 << 30))
