@@ -10,7 +10,7 @@ from django.conf import settings
 
 from apps.nodes.rights import CallerRights
 from apps.storage.spool import Spool
-from tests.peers import orthanc, orthanc_process, tcp_peer  # noqa: F401
+from tests.peers import orthanc, orthanc_process, tcp_peer, wait_until  # noqa: F401
 from workers.receiver.acceptor import Acceptor
 from workers.receiver.association import Desk, Timeouts
 from workers.receiver.handover import hand_over
@@ -71,7 +71,9 @@ class Running:
         return self.desk.journal
 
     def files(self):
-        return sorted(settings.SPOOL_DIR.glob("*/*/*.dcm"))
+        """The files in the spool, when none is in a batch that may move at any moment."""
+        wait_until(lambda: not list(self.desk.spool.open_dir.glob("*/*.dcm")))
+        return sorted(self.desk.spool.closed_dir.glob("*/*.dcm"))
 
     def stop(self):
         self.acceptor.stop()

@@ -404,11 +404,11 @@ def test_what_is_stored_on_the_same_association_lies_in_the_spool_and_ingest_is_
     assert assoc.send_c_store(dataset).Status == 0x0000
     assoc.release()
 
-    (path,) = settings.SPOOL_DIR.glob("*/*/*.dcm")
+    wait_until(lambda: Outbox.objects.exists())
+    (path,) = settings.SPOOL_DIR.glob("closed/*/*.dcm")
     stored = dcmread(BytesIO(path.read_bytes()))
     assert stored == dataset
     assert stored.file_meta.SourceApplicationEntityTitle == "SENDER"
-    wait_until(lambda: Outbox.objects.exists())
     row = Outbox.objects.get()
     assert (row.task_name, row.arguments) == (STORE_BATCH, Spool(settings.SPOOL_DIR).closed_batches())
 
