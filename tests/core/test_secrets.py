@@ -80,8 +80,8 @@ def test_a_missing_secret_names_itself(ring, monkeypatch):
     ("present", "missing"),
     [
         ([], "django-secret-key"),
-        (["django-secret-key"], "identity-key"),
-        (["django-secret-key", "identity-key"], "rules-key"),
+        (["django-secret-key"], "rules-key"),
+        (["django-secret-key", "rules-key"], "identity-key"),
     ],
 )
 def test_settings_stop_and_name_the_missing_secret(tmp_path, present, missing):

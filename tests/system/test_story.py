@@ -51,7 +51,7 @@ def test_a_study_is_fetched_looked_at_and_made_a_film(page, system, pacs, tmp_pa
     study_uid = str(datasets[0].StudyInstanceUID)
 
     page.goto(f"{base}admin/nodes/remotenode/add/")
-    page.get_by_label("Name").fill("Story PACS")
+    page.get_by_label("Name:", exact=True).fill("Story PACS")
     page.get_by_label("AE title").fill(peer.ae_title)
     page.get_by_label("Host").fill(peer.host)
     page.get_by_label("Port").fill(str(peer.port))

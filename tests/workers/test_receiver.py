@@ -121,7 +121,7 @@ def test_a_disk_error_while_closing_a_batch_ends_nothing(start_receiver, monkeyp
     assert assoc.send_c_store(ct_dataset()).Status == 0x0000
     assoc.release()
     wait_until(lambda: len(receiver.published) == 1)
-    assert len(receiver.files()) == 2
+    assert len(list(settings.SPOOL_DIR.glob("*/*/*.dcm"))) == 2  # one in the batch that stayed open
 
 
 def test_a_disk_that_fails_while_writing_refuses_that_object_alone(start_receiver, monkeypatch):
