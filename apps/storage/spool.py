@@ -122,7 +122,8 @@ def _ages(folder: Path) -> Iterator[tuple[str, float]]:
     now = time.time()
     for entry in os.scandir(folder):
         try:
-            yield entry.name, now - entry.stat().st_mtime
+            age = now - entry.stat().st_mtime
+            yield entry.name, age if age >= 0 else ABANDONED_AGE_S  # the clock was set back: better looked at
         except FileNotFoundError:
             continue  # ingested while we looked
 
@@ -139,8 +140,12 @@ class Batch:
         self.folder = spool.open_dir / name
         self.folder.mkdir()
         self.descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        sync_folder(spool.open_dir)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            sync_folder(spool.open_dir)
+        except OSError:
+            os.close(self.descriptor)
+            raise
         self.writing = Lock()
         self.opened_at = time.monotonic()
         self._files = self._bytes = 0
@@ -227,7 +232,11 @@ class Incoming:
     def move_to(self, batch: Batch) -> None:
         """Go on in another, new batch: so that a slow sender's long file does not hold up those before it."""
         other = batch.begin()
-        os.rename(self._name, other._name, src_dir_fd=self._batch.descriptor, dst_dir_fd=batch.descriptor)
+        try:
+            os.rename(self._name, other._name, src_dir_fd=self._batch.descriptor, dst_dir_fd=batch.descriptor)
+        except OSError:
+            other.discard()
+            raise
         other._close()
         self._batch, self._name = batch, other._name
 

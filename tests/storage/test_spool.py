@@ -159,3 +159,46 @@ def test_a_batch_is_locked_by_its_receiver(spool):
     with pytest.raises(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in os.scandir("/proc/self/fd"))
+
+
+def fail(*_, **__):
+    raise OSError(24, "Too many open files")
+
+
+def test_a_batch_that_cannot_be_opened_leaves_no_descriptor(spool, monkeypatch):
+    before = descriptors()
+    monkeypatch.setattr(spool_module, "sync_folder", fail)
+    for _ in range(5):
+        with pytest.raises(OSError, match="Too many"):
+            spool.open_batch()
+    assert descriptors() == before
+
+
+def test_a_file_that_cannot_move_stays_where_it_is_and_leaves_no_descriptor(spool, monkeypatch):
+    batch, other = spool.open_batch(), spool.open_batch()
+    incoming = batch.begin()
+    incoming.write(b"first ")
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(spool_module.os, "rename", fail)
+        with pytest.raises(OSError, match="Too many"):
+            incoming.move_to(other)
+    assert descriptors() == before
+    incoming.move_to(other)
+    incoming.write(b"second")
+    assert incoming.commit().read_bytes() == b"first second"
+    assert batch.close() is None
+    assert [path.read_bytes() for path in spool.files(other.close())] == [b"first second"]
+
+
+def test_a_clock_that_was_set_back_hides_no_batch(spool):
+    batch = spool.open_batch()
+    batch.write((b"x",))
+    name = batch.close()
+    ahead = time.time() + 7200
+    os.utime(spool.closed_dir / name, (ahead, ahead))
+    assert spool.closed_batches(older_than_s=15.0) == [name]

@@ -26,7 +26,7 @@ class Everyone:
     def __init__(self, rejection=None, maximum=None):
         self.rejection, self.maximum, self.asked = rejection, maximum, []
 
-    def decide(self, caller, *, only_senders=True):
+    def decide(self, caller, *, only_senders=True, only_verifies=False):
         self.asked.append((caller, only_senders))
         return self.rejection
 

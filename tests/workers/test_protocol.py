@@ -445,6 +445,65 @@ def test_a_request_that_drips_is_given_up(start_receiver):
         wait_until(lambda: receiver.desk.slots.counts() == (0, 0), 5)
 
 
+@pytest.mark.parametrize("length", [70_000, 200])
+def test_a_request_that_never_comes_whole_is_given_up_in_time(start_receiver, length):
+    from workers.receiver.association import Timeouts
+
+    receiver = start_receiver(timeouts=Timeouts(1, 10, 10))
+    with RawScu(receiver.port) as scu:
+        scu.send(struct.pack(">BBL", 1, 0, length))
+        until = time.monotonic() + 8
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < until:
+                scu.send(b"x")
+                time.sleep(0.2)
+        assert time.monotonic() < until
+
+
+def test_urgent_data_makes_nobody_spin(start_receiver):
+    from workers.receiver.association import Timeouts
+
+    receiver = start_receiver(timeouts=Timeouts(2, 10, 10))
+    with RawScu(receiver.port) as scu:
+        scu.send(b"\x01")
+        scu.socket.send(b"!", socket.MSG_OOB)
+        before = time.process_time()
+        assert scu.read_pdu()[:1] in (b"", b"\x07")
+        assert time.process_time() - before < 1
+
+
+def test_a_sender_with_one_association_at_a_time_may_call_again_at_once(start_receiver, image):
+    from tests.workers.conftest import Everyone
+
+    receiver = start_receiver(rules=Everyone(maximum=1))
+    for _ in range(20):
+        with RawScu(receiver.port) as scu:
+            scu.associate()
+            scu.send(store(image[1], image[0]))
+            assert scu.read_status() == 0x0000
+            scu.send(RELEASE_RQ)
+            assert scu.read_pdu() == RELEASE_RP
+
+
+def test_a_class_that_is_not_stored_is_refused_whatever_the_context(start_receiver, image):
+    receiver = start_receiver(accepts_unknown_classes=False)
+    with RawScu(receiver.port) as scu:
+        scu.associate()
+        scu.send(store(image[1], image[0], sop_class="1.2.3.4"))
+        assert scu.read_status() == 0x0122
+
+
+def test_thousands_of_empty_elements_in_tiny_pieces_cost_no_time():
+    from workers.receiver.identity import Identity
+
+    content = b"".join(struct.pack("<HHL", 8, 0, 0) for _ in range(8000))
+    identity = Identity(b"1.2", b"1.3", str(ImplicitVRLittleEndian))
+    before = time.process_time()
+    for at in range(len(content)):
+        identity.feed(memoryview(content)[at : at + 1])
+    assert time.process_time() - before < 5
+
+
 def test_half_a_request_and_no_more_to_come_is_let_go_at_once(receiver):
     with RawScu(receiver.port) as scu:
         scu.send(associate_rq()[:100])

@@ -1,8 +1,11 @@
 """DICOM TLS with DCMTK and OpenSSL: who is let in, and a certificate that is renewed under way."""
 
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from dicomsys.evaluation.certificates import ensure_certificates
 from tests.dicom import ct_dataset, encode, series_of
 from tests.dimse import RawScu, store
 from tests.peers import wait_until
-from workers.receiver.tls import TlsContexts
+from workers.receiver.tls import TlsContexts, pump
 
 needs_dcmtk = pytest.mark.skipif(not Path("/usr/bin/storescu").exists(), reason="DCMTK's storescu is not installed")
 
@@ -125,3 +128,39 @@ def test_files_that_fit_no_key_stop_the_start(keys):
         TlsContexts(keys / "postgresql.crt", keys / "client.key", None)
     with pytest.raises(FileNotFoundError):
         TlsContexts(keys / "missing.crt", keys / "client.key", None)
+
+
+# --- Carrying bytes to the other services
+
+
+@pytest.fixture
+def pairs():
+    ends = [*socket.socketpair(), *socket.socketpair()]
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def test_a_service_that_reads_nothing_holds_nobody(pairs):
+    _, outside, inside, _ = pairs
+    began = time.monotonic()
+    pump(outside, inside, bytes(2_000_000), 0.5, lambda: False)
+    assert time.monotonic() - began < 5
+
+
+def test_a_peer_that_pauses_loses_nothing(pairs):
+    peer, outside, inside, service = pairs
+    carried = threading.Thread(target=pump, args=(outside, inside, b"first", 20, lambda: False))
+    carried.start()
+    assert service.recv(100) == b"first"
+    answering = threading.Thread(target=service.sendall, args=(bytes(3_000_000),))
+    answering.start()
+    time.sleep(1.6)  # longer than the tick, shorter than the patience
+    peer.settimeout(10)
+    received = 0
+    while received < 3_000_000:
+        received += len(peer.recv(100_000))
+    peer.shutdown(socket.SHUT_WR)
+    answering.join(10)
+    carried.join(10)
+    assert not carried.is_alive()

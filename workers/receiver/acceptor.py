@@ -64,33 +64,43 @@ class Acceptor:
         )
         with self._lock:
             self._open[thread] = connection
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads may be started: this caller is turned away, the others stay
+            logger.error("a connection cannot be served: no thread is left")  # noqa: TRY400
+            self._forget(thread, connection, slot)
 
     def _serve_one(
         self, connection: socket.socket, address: tuple[str, int], slot: int, tls: TlsContexts | None
     ) -> None:
+        thread = threading.current_thread()
         try:
             self._tune(connection)
             if tls is not None:
                 connection = self._wrap(connection, tls)
+                with self._lock:
+                    self._open[thread] = connection
             peer = Peer(address[0].removeprefix("::ffff:"), address[1], tls is not None)
             Association(connection, peer, slot, self._desk).serve()
         except OSError as error:  # the TLS handshake failed, or the caller is gone
             logger.info("a connection from %s came to nothing (%s)", address[0], type(error).__name__)
-            connection.close()
         except Exception:  # the edge: one association must not hurt the others
             logger.exception("an association ended with an unexpected error")
-            connection.close()
         finally:
-            self._desk.slots.free(slot)
-            with self._lock:
-                self._open.pop(threading.current_thread(), None)
+            self._forget(thread, connection, slot)
+
+    def _forget(self, thread: threading.Thread, connection: socket.socket, slot: int) -> None:
+        connection.close()
+        self._desk.slots.free(slot)
+        with self._lock:
+            self._open.pop(thread, None)
 
     def _tune(self, connection: socket.socket) -> None:
         connection.setblocking(True)
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # DICOM knows no urgent data
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(self._desk.timeouts.message_s))
 
     def _wrap(self, connection: socket.socket, tls: TlsContexts) -> ssl.SSLSocket:

@@ -116,6 +116,7 @@ class Association:
             self._stream.set_tick(LONG_TICK_S)
             self._talk()
         except Released:
+            self._settle()
             with suppress(StreamEnd):
                 self._stream.send(release_response())
             if refusals := self._refusals():
@@ -127,13 +128,19 @@ class Association:
         except StreamEnd as end:
             logger.info("association with %s ended: %s%s", self._peer.address, end, self._refusals())
         finally:
-            self._batches.close()
+            self._settle()
             if self._is_handed_over:
                 self._connection.close()  # our descriptor; the connection lives on
             else:
                 self._stream.close(CLOSE_PATIENCE_S)
 
+    def _settle(self) -> None:
+        """Before the peer hears of the end: it may call again at once."""
+        self._batches.close()
+        self._desk.slots.disassociate(self._slot)
+
     def _abort(self, reason: int, words: str) -> None:
+        self._settle()
         logger.warning("aborted the association with %s: %s%s", self._peer.address, words, self._refusals())
         with suppress(StreamEnd):
             self._stream.send(abort(reason))
@@ -179,7 +186,8 @@ class Association:
         if request.application_context != APPLICATION_CONTEXT:
             return NO_SUCH_APPLICATION
         only_senders = not request.wants_other_services  # what others may is decided where they are served
-        if refusal := self._desk.rules.decide(self._caller(request), only_senders=only_senders):
+        caller, only_verifies = self._caller(request), request.only_verifies
+        if refusal := self._desk.rules.decide(caller, only_senders=only_senders, only_verifies=only_verifies):
             return refusal
         try:
             limit = self._desk.rules.max_associations(request.calling_ae_title)
@@ -221,7 +229,7 @@ class Association:
             return
         theirs.close()
         with ours:
-            pump(self._connection, ours, pdu, self._desk.should_stop)
+            pump(self._connection, ours, pdu, self._desk.timeouts.message_s, self._desk.should_stop)
 
     def _prepare_hand_over(self, connection: socket.socket) -> None:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # they travel with the descriptor
@@ -234,7 +242,14 @@ class Association:
             self._stream.read(len(pdu))
         results = negotiate(request, self._desk.accepts_unknown_classes)
         titles = request.calling_ae_title, request.called_ae_title
-        self._conversation = Conversation(accepted(results), titles, self._batches, self._desk.room, self._desk.journal)
+        self._conversation = Conversation(
+            accepted(results),
+            titles,
+            self._batches,
+            self._desk.room,
+            self._desk.journal,
+            self._desk.accepts_unknown_classes,
+        )
         self._desk.journal.opened(request.calling_ae_title, self._peer.address)
         self._stream.send(acceptance(pdu, request, results))
         self._converse(self._conversation)

@@ -49,15 +49,24 @@ class Batches:
             if self._incoming is not None:
                 if not self._batch.files():
                     return
-                self._incoming.move_to(fresh := self._spool.open_batch())
-                self._close(self._batch)
-                self._batch = fresh
+                self._go_on_in(self._spool.open_batch())
                 return
         except OSError as error:
             logger.error("a batch stays open: %s", error.strerror)  # noqa: TRY400
             return
         self._close(self._batch)
         self._batch = None
+
+    def _go_on_in(self, fresh: Batch) -> None:
+        if self._incoming is None or self._batch is None:
+            return
+        try:
+            self._incoming.move_to(fresh)
+        except OSError:
+            self._close(fresh)
+            raise
+        self._close(self._batch)
+        self._batch = fresh
 
     def close(self) -> None:
         """The association ended."""

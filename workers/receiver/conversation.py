@@ -31,7 +31,7 @@ from workers.receiver.command import (
     response,
 )
 from workers.receiver.identity import Identity
-from workers.receiver.negotiation import VERIFICATION, Context
+from workers.receiver.negotiation import VERIFICATION, Context, is_storage
 from workers.receiver.room import Room
 from workers.receiver.stream import INVALID_PARAMETER, Piece, ProtocolError
 
@@ -58,9 +58,11 @@ class Conversation:
         batches: Batches,
         room: Room,
         counters: Counters,
+        accepts_unknown_classes: bool = True,
     ) -> None:
         self._contexts, self._batches, self._room, self._counters = contexts, batches, room, counters
         self._calling, self._called = ae_titles
+        self._accepts_unknown_classes = accepts_unknown_classes
         self._raw = bytearray()  # of the command set
         self._context_id: int | None = None
         self._command: Command | None = None  # whose data set is expected
@@ -132,6 +134,8 @@ class Conversation:
         ):
             return self._refuse(CANNOT_UNDERSTAND, "its UIDs or its data set are missing")
         sop_class, sop_instance = command.sop_class_uid or b"", command.sop_instance_uid or b""
+        if not is_storage(sop_class.decode(), self._accepts_unknown_classes):
+            return self._refuse(NO_SUCH_SOP_CLASS, "its SOP class is not stored here")
         try:
             self._room.check()
             self._file = self._batches.begin()

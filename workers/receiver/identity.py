@@ -31,6 +31,7 @@ class Identity:
         self._named = {SOP_CLASS_UID: sop_class_uid, SOP_INSTANCE_UID: sop_instance_uid}
         self._transfer_syntax_uid = transfer_syntax_uid
         self._head = b""
+        self._at = 0  # of the first element that is not yet whole
         self._is_decided = False
         self.is_another = False
 
@@ -48,11 +49,11 @@ class Identity:
             self._is_decided = True
 
     def _differs(self, encoding: Encoding) -> bool:
-        head, order, at = self._head, encoding.order, 0
+        head, order = self._head, encoding.order
         if encoding.deflated:
             return False
         while True:
-            vr = b""
+            vr, at = b"", self._at
             if encoding.implicit:
                 group, element, length = order.implicit(head, at)
                 at += 8
@@ -72,3 +73,4 @@ class Identity:
                     raise StructError
                 if head[at - length : at].strip(b" \0") != named:
                     return True
+            self._at = at

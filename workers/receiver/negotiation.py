@@ -49,6 +49,7 @@ class Request:
     application_context: str
     contexts: list[PresentationContext]
     wants_other_services: bool  # a context is neither verification nor anything that may be stored
+    only_verifies: bool
     user_identity: UserIdentity | None
     wants_identity_answer: bool
     extended: tuple[str, ...]  # SOP classes of an extended negotiation
@@ -81,6 +82,7 @@ def read_request(pdu: bytes) -> Request:
             protocol_version=int.from_bytes(pdu[6:8], "big"),
             application_context=str(primitive.application_context_name or ""),
             contexts=primitive.presentation_context_definition_list,
+            only_verifies=all(context.abstract_syntax == VERIFICATION for context in decoded.presentation_context),
             wants_other_services=_is_for_others(primitive.presentation_context_definition_list),
             user_identity=_user_identity(identity) if identity else None,
             wants_identity_answer=bool(identity and identity.positive_response_requested),
@@ -131,7 +133,7 @@ def negotiate(request: Request, accepts_unknown: bool) -> list[PresentationConte
     for context in request.contexts:
         syntax = str(context.abstract_syntax)
         if syntax == VERIFICATION or is_storage(syntax, accepts_unknown):
-            proposed.setdefault(syntax, []).extend(context.transfer_syntax)
+            proposed.setdefault(syntax, []).append(context.transfer_syntax[0])
     supported = [build_context(UID(syntax), list(dict.fromkeys(known))) for syntax, known in proposed.items()]
     results, _ = negotiate_as_acceptor(request.contexts, supported)
     first = {context.context_id: context.transfer_syntax[0] for context in request.contexts}

@@ -85,7 +85,12 @@ class Parent:
     def _fork_missing(self) -> None:
         while len(self._children) < self._wanted and time.monotonic() >= self._fork_at:
             parent = os.getpid()
-            child = os.fork()
+            try:
+                child = os.fork()
+            except OSError as error:  # no memory, no process left: those that run go on
+                logger.error("no receiving process can be started: %s", error.strerror)  # noqa: TRY400
+                self._fork_at = time.monotonic() + RESTART_PAUSE_S
+                return
             if child == 0:
                 self._be_child(parent)
             self._children[child] = time.monotonic()

@@ -53,7 +53,10 @@ class Publisher:
             logger.warning("the publisher process died, starting another")
         self._started_at = time.monotonic()
         number = self._reading.fileno()
-        self.process = subprocess.Popen([sys.executable, "-m", __name__, str(number)], pass_fds=[number])
+        try:
+            self.process = subprocess.Popen([sys.executable, "-m", __name__, str(number)], pass_fds=[number])
+        except OSError as error:  # no memory, no process left: it may pass
+            logger.error("the publisher cannot be started: %s", error.strerror)  # noqa: TRY400
 
     def stop(self) -> None:
         """End the process."""

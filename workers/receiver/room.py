@@ -1,6 +1,7 @@
 """Whether the spool takes more, asked before each object: room on the disk, and how far ingest is behind."""
 
 import time
+from contextlib import suppress
 
 from apps.storage.spool import Spool, SpoolFullError
 
@@ -33,5 +34,6 @@ class Room:
         now = time.monotonic()
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
-            self._backlog = self._spool.backlog()
+            with suppress(OSError):  # no descriptor left: the last figure stays
+                self._backlog = self._spool.backlog()
         return self._backlog

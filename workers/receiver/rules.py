@@ -125,11 +125,12 @@ class Rules:
         self._reading = threading.Lock()
         self._refresh()
 
-    def decide(self, caller: Caller, *, only_senders: bool = True) -> Rejection | None:
+    def decide(self, caller: Caller, *, only_senders: bool = True, only_verifies: bool = False) -> Rejection | None:
         """None where the association may be opened.
 
         With only_senders=False a node that may not send to us passes too: then whoever serves the association has to
-        ask what it may. Takes microseconds, but 0.1 to 1 s for a password that was not seen before.
+        ask what it may. only_verifies: it proposes nothing but C-ECHO. Takes microseconds, but 0.1 to 1 s for a
+        password that was not seen before.
         """
         self._refresh()
         snapshot, title = self._snapshot, bare(caller.calling_ae_title)
@@ -138,7 +139,7 @@ class Rules:
             return WRONG_CALLED
         address = read_address(caller.address)
         is_local = address is not None and (address.is_loopback or address == self._own_address)
-        if is_local and title == self._own_ae_title:
+        if is_local and title == self._own_ae_title and only_verifies:
             return None  # this system asks itself: the doctor
         known = snapshot.callers.get(title, ())
         here = [entry for entry in known if entry.is_at(address)]

@@ -48,6 +48,11 @@ class Slots:
                 raise NoSlotError("as many associations of this AE title as are allowed are open")
             self._write(number, os.getpid(), True, name)
 
+    def disassociate(self, number: int) -> None:
+        """The association is over, its connection not yet: who is told so may begin the next one."""
+        with self._locked():
+            self._write(number, os.getpid(), False, b"")
+
     def free(self, number: int) -> None:
         """The connection is closed."""
         with self._locked():

@@ -16,6 +16,7 @@ P_DATA, RELEASE_RQ, ABORT = 4, 5, 7
 # Reasons of A-ABORT (PS3.8 table 9-26)
 NOT_SPECIFIED, UNRECOGNIZED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0, 1, 2, 6
 
+PEEK_PAUSE_S = 0.05
 BUFFER_BYTES = 256 * 1024
 SHORT_TICK_S, LONG_TICK_S = 0.1, 1.0
 _CONTROL_BYTES_MAX = 1 << 20  # an association PDU that comes too late
@@ -95,6 +96,7 @@ class Stream:
 
     def peek(self, count: int) -> bytes:
         """So many bytes, left unread in the kernel; before anything was read. Raises StreamEnd."""
+        seen = 0
         while True:
             try:
                 found = self._connection.recv(count, socket.MSG_PEEK | socket.MSG_WAITALL)
@@ -106,6 +108,9 @@ class Stream:
                 return found
             if found == b"" or self._has_peer_finished():
                 raise Lost("closed by the peer")
+            if found is not None and len(found) <= seen:  # the kernel did not wait: urgent data, perhaps
+                time.sleep(PEEK_PAUSE_S)
+            seen = len(found or b"")
             self._on_tick()
 
     def _has_peer_finished(self) -> bool:
@@ -115,7 +120,7 @@ class Stream:
         return bool(poll.poll(0))
 
     def read(self, count: int) -> bytes:
-        """So many bytes. Raises StreamEnd."""
+        """So many bytes, of a request or a release. Raises StreamEnd, also where they come too slowly."""
         chunks = []
         while count:
             self._need(1)
@@ -123,6 +128,8 @@ class Stream:
             chunks.append(bytes(self._view[self._start : self._start + size]))
             self._start += size
             count -= size
+            if count:
+                self._on_tick()  # bytes that drip leave no silence
         return b"".join(chunks)
 
     def next_piece(self) -> Piece:

@@ -61,23 +61,32 @@ class TlsContexts:
         return context
 
 
-def pump(outside: socket.socket, inside: socket.socket, first: bytes, should_stop: Callable[[], bool]) -> None:
-    """Carry bytes both ways until one side ends; `first` was read from outside already.
+def pump(
+    outside: socket.socket, inside: socket.socket, first: bytes, patience_s: float, should_stop: Callable[[], bool]
+) -> None:
+    """Carry bytes both ways until one side ends, or takes nothing for `patience_s`; `first` was read already.
 
     One thread for both ways: a TLS session must not be read and written at once.
     """
     try:
         outside.settimeout(PUMP_TICK_S)
-        inside.sendall(first)
+        _send(inside, first, patience_s)
         while not should_stop():
             for source in _readable(outside, inside):
                 chunk = _receive(source)
                 if chunk == b"":
                     return
                 if chunk:
-                    (inside if source is outside else outside).sendall(chunk)
+                    _send(inside if source is outside else outside, chunk, patience_s)
     except OSError:
         return
+
+
+def _send(target: socket.socket, chunk: bytes, patience_s: float) -> None:
+    """A reader may be slower than a tick. Raises TimeoutError, an OSError."""
+    target.settimeout(patience_s)
+    target.sendall(chunk)
+    target.settimeout(PUMP_TICK_S)
 
 
 def _readable(outside: socket.socket, inside: socket.socket) -> list[socket.socket]:

@@ -19,6 +19,7 @@ from apps.core.queue import STORE_BATCH, enqueue
 from apps.nodes.rights import CallerRights
 from apps.storage.part10 import part10_head
 from apps.storage.spool import Batch, BatchClosedError, Spool
+from workers.receiver.command import is_usable_uid
 from workers.receiver.identity import MismatchError, check_identity
 from workers.receiver.journal import Journal
 from workers.receiver.negotiation import is_storage
@@ -97,6 +98,8 @@ class Storer:
             str(request.AffectedSOPInstanceUID or ""),
             str(event.context.transfer_syntax),
         )
+        if not all(is_usable_uid(uid.encode("utf-8", "replace")) for uid in names[:2]):
+            raise ValueError("its UIDs are missing")
         check_identity(*names, request.DataSet.getbuffer())
         head = part10_head(
             *names,
