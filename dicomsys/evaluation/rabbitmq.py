@@ -111,7 +111,8 @@ def write_command_line_tool(folder: Folder, dist_port: int, epmd_port: int) -> N
     environment = node_environment(folder, dist_port, epmd_port)
     environment["RABBITMQ_CTL_ERL_ARGS"] = "-kernel inet_dist_use_interface {127,0,0,1}"
     words = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items() if name != MARK)
-    script = f'#!/bin/sh\nexec env -i {words} {SERVER.with_name("rabbitmqctl")} "$@"\n'
+    home = shlex.quote(environment["HOME"])  # Erlang complains on standard output about a folder that it cannot read
+    script = f'#!/bin/sh\ncd {home} || exit\nexec env -i {words} {SERVER.with_name("rabbitmqctl")} "$@"\n'
     write_private(folder.rabbitmqctl, script, 0o700)
 
 

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import time
 from io import StringIO
 
@@ -109,6 +110,16 @@ def test_a_broker_that_is_away_is_wrong_and_hides_nothing_else(volume, settings,
     rows = findings()
     assert states(rows, "broker") == {WRONG}
     assert set(rows) == PARTS
+
+
+def test_rabbitmqctl_answers_from_a_folder_that_its_user_cannot_read(settings, tmp_path):
+    words = f"cd {tmp_path} && chmod 000 . && exec {settings.RABBITMQCTL} -q list_queues -p {settings.BROKER_VHOST}"
+    words += " name members --formatter json"
+    try:
+        done = subprocess.run(["/bin/sh", "-c", words], capture_output=True, text=True, timeout=60, check=True)
+    finally:
+        tmp_path.chmod(0o700)
+    assert all(row["members"] for row in json.loads(done.stdout))
 
 
 def test_the_command_exits_with_1_when_something_is_wrong(volume):
