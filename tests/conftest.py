@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the harnesses of tests/system shall torture the system; `-m soak` runs the long ones."""
     group = parser.getgroup("dicomsys")
     group.addoption("--kill-rounds", type=int, default=16, help="how many processes are killed under load")
-    group.addoption("--fuzz-cases", type=int, default=3000, help="how many malformed associations are sent")
+    group.addoption("--fuzz-cases", type=int, default=20_000, help="how many malformed associations are sent")
     group.addoption("--seed", type=int, default=1, help="of what is random in them")
 
 
